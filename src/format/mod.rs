@@ -1,0 +1,3 @@
+//! Bytes ⇄ values. No I/O, no `unsafe`, bounded, fuzzed, with golden vectors.
+
+pub mod pattern;

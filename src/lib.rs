@@ -1,0 +1,29 @@
+//! The in-process core of slipway: everything the applets do, without knowing an applet, an
+//! argument parser or a terminal.
+//!
+//! # Map
+//!
+//! | Layer | Modules | May use |
+//! |---|---|---|
+//! | domains | [`update`] | services, format, sys |
+//! | services | `varlink` `http` `crypto` `unpack` `disk` `conf` `out` `notify` `log` `condition` | format, sys |
+//! | format | [`format`]: bytes ⇄ values | nothing |
+//! | sys | `sys`: system calls | nothing |
+//!
+//! [`error`] and [`ctx`] belong to everybody.
+//!
+//! # Invariants
+//!
+//! - A format never opens, reads or prints, and never allocates by a length it has not checked.
+//! - `unsafe` lives in `sys` only.
+//! - A domain plans first (`plan(inputs) -> Result<Plan, Refusal>`, pure) and applies second; the
+//!   command line, the Varlink server, a dry run and the tests are callers of the same pair.
+//! - Nothing reads `std::env`, the clock or `/proc` behind the back of [`ctx::Ctx`].
+//! - There is no global state but the log level.
+#![warn(rustdoc::broken_intra_doc_links)]
+
+pub mod ctx;
+pub mod error;
+pub mod format;
+#[cfg(feature = "update")]
+pub mod update;

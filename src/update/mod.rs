@@ -1,0 +1,3 @@
+//! The updater: transfers from versioned sources to versioned targets.
+
+pub mod model;
