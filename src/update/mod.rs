@@ -1,3 +1,4 @@
 //! The updater: transfers from versioned sources to versioned targets.
 
+pub mod job;
 pub mod model;
