@@ -8,7 +8,7 @@
 //! | domains | [`update`] | services, format, sys |
 //! | services | `varlink` `http` `crypto` `unpack` `disk` `conf` `out` `notify` `log` `condition` | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
-//! | sys | `sys`: system calls | nothing |
+//! | sys | [`sys`]: system calls | nothing |
 //!
 //! [`error`] and [`ctx`] belong to everybody.
 //!
@@ -23,7 +23,9 @@
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod ctx;
+pub mod disk;
 pub mod error;
 pub mod format;
+pub mod sys;
 #[cfg(feature = "update")]
 pub mod update;

@@ -1,0 +1,254 @@
+//! Block devices and plain image files.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::{Access, BULK_ALIGN, Disk, Lock, partition_path};
+use crate::sys::{blk, fs};
+
+/// What a GPT header starts with.
+const SIGNATURE: &[u8; 8] = b"EFI PART";
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+/// A block device or an image file.
+pub struct FileDisk {
+    path: PathBuf,
+    file: File,
+    /// The same disk once more, past the page cache.
+    direct: Option<File>,
+    /// Cleared when the kernel refuses what it had seemed to allow.
+    is_direct_usable: AtomicBool,
+    is_device: bool,
+    size: u64,
+    sector_size: u32,
+}
+
+impl FileDisk {
+    /// Opens a block device or a regular file.
+    pub fn open(path: &Path, access: Access) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::Write);
+        // Not to hang on a fifo.
+        options.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = options.open(path)?;
+        let is_device = blk::is_block_device(&file)?;
+        if !is_device && !file.metadata()?.is_file() {
+            return Err(Errno::NOTBLK.into());
+        }
+        let size = if is_device { blk::size_bytes(&file)? } else { file.metadata()?.len() };
+        let sector_size =
+            if is_device { blk::sector_size_bytes(&file)? } else { sniff_sector_size(&file, size) };
+        // An image file is written through the page cache: it may lie on anything, and its
+        // blocks may have to be allocated.
+        let direct = if is_device && access == Access::Write {
+            let flags = OFlags::DIRECT.bits().cast_signed();
+            OpenOptions::new().write(true).custom_flags(flags).open(path).ok()
+        } else {
+            None
+        };
+        let path = path.to_path_buf();
+        let is_direct_usable = AtomicBool::new(true);
+        Ok(Self { path, file, direct, is_direct_usable, is_device, size, sector_size })
+    }
+
+    fn check(&self, offset: u64, len: u64) -> io::Result<()> {
+        match offset.checked_add(len) {
+            Some(end) if end <= self.size => Ok(()),
+            _ => Err(Errno::NOSPC.into()),
+        }
+    }
+
+    fn write_zeros(&self, mut offset: u64, mut len: u64) -> io::Result<()> {
+        while len > 0 {
+            let part = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
+            let (zeros, _) = ZEROS.split_at(part);
+            self.file.write_all_at(zeros, offset)?;
+            offset += part as u64;
+            len -= part as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Disk for FileDisk {
+    fn size_bytes(&self) -> u64 {
+        self.size
+    }
+
+    fn sector_size_bytes(&self) -> u32 {
+        self.sector_size
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // An image file would silently grow.
+        self.check(offset, bytes.len() as u64)?;
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_bulk(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.check(offset, bytes.len() as u64)?;
+        let is_aligned = offset.is_multiple_of(BULK_ALIGN as u64)
+            && bytes.len().is_multiple_of(BULK_ALIGN)
+            && bytes.as_ptr().align_offset(BULK_ALIGN) == 0;
+        if let Some(direct) = &self.direct
+            && is_aligned
+            && self.is_direct_usable.load(Ordering::Relaxed)
+        {
+            match direct.write_all_at(bytes, offset) {
+                Err(err) if err.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+                    self.is_direct_usable.store(false, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.check(offset, len)?;
+        let unit = if self.is_device { u64::from(self.sector_size) } else { 4096 };
+        let end = offset + len;
+        let (first, last) = (offset.next_multiple_of(unit), end - end % unit);
+        if first >= last {
+            return self.write_zeros(offset, len);
+        }
+        let done = if self.is_device {
+            blk::zero_out(&self.file, first, last - first)
+        } else {
+            fs::punch_hole(&self.file, first, last - first)
+        };
+        match done.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::Unsupported | io::ErrorKind::InvalidInput) => {
+                self.write_zeros(first, last - first)?;
+            }
+            _ => done?,
+        }
+        self.write_zeros(offset, first - offset)?;
+        self.write_zeros(last, end - last)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Lock>> {
+        // A descriptor of its own: the lock must go when the guard does.
+        let file = File::open(&self.path)?;
+        loop {
+            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
+                Err(Errno::INTR) => {}
+                result => {
+                    result?;
+                    return Ok(Box::new(Flock { _file: file }));
+                }
+            }
+        }
+    }
+
+    fn partition_changed(&self, number: u32) {
+        if !self.is_device {
+            return;
+        }
+        // The cache of the partition node is not that of the whole disk through which the slot
+        // was written.
+        if let Ok(node) = File::open(partition_path(&self.path, number)) {
+            let _ = blk::flush_cache(&node);
+        }
+        // Fails where a partition is mounted, which is normal: starts and sizes have not
+        // changed, so the kernel's view is right in everything but the labels.
+        let _ = blk::reread_partitions(&self.file);
+    }
+}
+
+struct Flock {
+    _file: File,
+}
+
+impl Lock for Flock {}
+
+/// The sector size an image was partitioned for: where a GPT header is. Without any, 512.
+fn sniff_sector_size(file: &File, size: u64) -> u32 {
+    let has_header = |offset: u64| {
+        let mut signature = [0; 8];
+        file.read_exact_at(&mut signature, offset).is_ok() && &signature == SIGNATURE
+    };
+    let sizes = [512_u32, 4096];
+    let primary = sizes.iter().find(|sector| has_header(u64::from(**sector)));
+    let backup = || {
+        let has_backup =
+            |sector: &&u32| size.checked_sub(u64::from(**sector)).is_some_and(has_header);
+        sizes.iter().find(has_backup)
+    };
+    primary.or_else(backup).copied().unwrap_or(512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(size: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(size).unwrap();
+        file
+    }
+
+    #[test]
+    fn the_sector_size_of_an_image_is_where_its_header_is() {
+        let image = image(1 << 20);
+        let sector = || FileDisk::open(image.path(), Access::Read).unwrap().sector_size_bytes();
+        assert_eq!(sector(), 512);
+        image.as_file().write_all_at(SIGNATURE, (1 << 20) - 4096).unwrap();
+        assert_eq!(sector(), 4096);
+        image.as_file().write_all_at(SIGNATURE, 512).unwrap();
+        assert_eq!(sector(), 512);
+    }
+
+    #[test]
+    fn nothing_grows_an_image() {
+        let image = image(8192);
+        let disk = FileDisk::open(image.path(), Access::Write).unwrap();
+        assert!(disk.write_at(8191, b"ab").is_err());
+        assert!(disk.write_bulk(8192, b"a").is_err());
+        assert!(disk.zero(4096, 4097).is_err());
+        assert!(disk.write_at(u64::MAX, b"a").is_err());
+        assert_eq!(image.as_file().metadata().unwrap().len(), 8192);
+    }
+
+    #[test]
+    fn zeroing_hits_exactly_its_range() {
+        let image = image(64 << 10);
+        image.as_file().write_all_at(&[7; 64 << 10], 0).unwrap();
+        let disk = FileDisk::open(image.path(), Access::Write).unwrap();
+        for (offset, len) in [(1_u64, 5_u64), (4000, 9000), (20000, 40000), (65535, 1), (0, 0)] {
+            disk.zero(offset, len).unwrap();
+        }
+        let mut bytes = vec![0; 64 << 10];
+        disk.read_at(0, &mut bytes).unwrap();
+        let is_zero = |i: usize| {
+            (1..6).contains(&i)
+                || (4000..13000).contains(&i)
+                || (20000..60000).contains(&i)
+                || i == 65535
+        };
+        for (i, byte) in bytes.iter().enumerate() {
+            assert_eq!(*byte == 0, is_zero(i), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_no_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(FileDisk::open(dir.path(), Access::Read).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! Disks: a seam between those who write partitions and what a disk happens to be.
+//!
+//! A disk is a block device or a plain image file; nothing here needs root or a loop device for
+//! the latter. The seam is also where a test cuts the power: everything between two
+//! [`Disk::sync`]s may be lost, in any order.
+
+mod file;
+
+use std::io;
+use std::path::Path;
+
+pub use file::FileDisk;
+
+/// Alignment that lets [`Disk::write_bulk`] bypass the page cache: of the offset, of the length and
+/// of the buffer's address.
+pub const BULK_ALIGN: usize = 4096;
+
+/// Random access to a whole disk. Offsets and lengths are bytes and need no alignment.
+pub trait Disk: Send + Sync {
+    /// Size of the disk.
+    fn size_bytes(&self) -> u64;
+
+    /// Logical sector size: 512 or 4096.
+    fn sector_size_bytes(&self) -> u32;
+
+    /// Fills the buffer; a range beyond the end is an error.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all bytes; a range beyond the end is an error. Durable after the next
+    /// [`Disk::sync`] only.
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// As [`Disk::write_at`], for payload: may bypass the page cache where everything is a
+    /// multiple of [`BULK_ALIGN`].
+    fn write_bulk(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_at(offset, bytes)
+    }
+
+    /// Makes a range read as zeros, whatever was there.
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Locks the disk against other writers and the device manager until the guard is dropped.
+    fn lock(&self) -> io::Result<Box<dyn Lock>>;
+
+    /// Tells the kernel that the entry of a partition has changed, where the disk is one the
+    /// kernel knows. Best effort: a table the kernel has not seen is a table all the same.
+    fn partition_changed(&self, _number: u32) {}
+}
+
+/// What holds a lock on a disk.
+pub trait Lock {}
+
+/// How to open a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// For looking.
+    Read,
+    /// For writing.
+    Write,
+}
+
+/// Where disks come from.
+pub trait Disks: Sync {
+    /// Opens a disk by its path.
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn Disk>>;
+}
+
+/// Block devices and image files of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostDisks;
+
+impl Disks for HostDisks {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn Disk>> {
+        Ok(Box::new(FileDisk::open(path, access)?))
+    }
+}
+
+/// The node of a partition: `/dev/sda` → `/dev/sda2`, `/dev/nvme0n1` → `/dev/nvme0n1p2`; for image
+/// files the same rule gives a name to show.
+pub fn partition_path(disk: &Path, number: u32) -> std::path::PathBuf {
+    let mut name = disk.as_os_str().to_os_string();
+    let is_device = disk.starts_with("/dev");
+    let ends_in_digit = name.as_encoded_bytes().last().is_some_and(u8::is_ascii_digit);
+    name.push(if ends_in_digit || !is_device { format!("p{number}") } else { number.to_string() });
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partition_nodes_have_a_p_after_a_digit_and_in_images() {
+        let node = |disk: &str| partition_path(Path::new(disk), 2).display().to_string();
+        assert_eq!(node("/dev/sda"), "/dev/sda2");
+        assert_eq!(node("/dev/nvme0n1"), "/dev/nvme0n1p2");
+        assert_eq!(node("/dev/loop0"), "/dev/loop0p2");
+        assert_eq!(node("/tmp/disk.img"), "/tmp/disk.imgp2");
+    }
+}

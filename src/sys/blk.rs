@@ -1,0 +1,111 @@
+//! Block devices: sizes, zeroing, discarding, caches and partition rescans.
+//!
+//! The ioctl numbers and argument layouts are those of `linux/fs.h` and `linux/blkpg.h`.
+#![allow(unsafe_code, reason = "ioctls without a safe wrapper in rustix")]
+
+use std::io;
+use std::os::fd::AsFd;
+
+use rustix::ioctl::{NoArg, Opcode, Setter, Updater, ioctl, opcode};
+
+const BLKRRPART: Opcode = opcode::none(0x12, 95);
+const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
+const BLKPG: Opcode = opcode::none(0x12, 105);
+// Declared in the kernel with size_t, but the value is always 64 bits wide.
+const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
+
+/// `BLKPG_RESIZE_PARTITION` of `linux/blkpg.h`.
+const BLKPG_RESIZE_PARTITION: i32 = 3;
+
+/// `struct blkpg_partition`.
+#[repr(C)]
+struct BlkpgPartition {
+    start: i64,
+    length: i64,
+    pno: i32,
+    devname: [u8; 64],
+    volname: [u8; 64],
+}
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct BlkpgArg {
+    op: i32,
+    flags: i32,
+    datalen: i32,
+    data: *const BlkpgPartition,
+}
+
+/// Size of the device in bytes.
+pub fn size_bytes(device: impl AsFd) -> io::Result<u64> {
+    let mut size = 0_u64;
+    // SAFETY: BLKGETSIZE64 stores one u64 at the address it is given; `size` outlives the call.
+    unsafe { ioctl(device, Updater::<BLKGETSIZE64, u64>::new(&mut size))? };
+    Ok(size)
+}
+
+/// Logical sector size of the device in bytes.
+pub fn sector_size_bytes(device: impl AsFd) -> io::Result<u32> {
+    Ok(rustix::fs::ioctl_blksszget(device)?)
+}
+
+/// Makes a range read as zeros; offset and length are multiples of the sector size. The page
+/// cache of the range is dropped.
+pub fn zero_out(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKZEROOUT reads two u64 at the address it is given.
+    unsafe { ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([offset, len]))? };
+    Ok(())
+}
+
+/// Tells the device that nobody needs the contents of a range; multiples of the sector size.
+pub fn discard(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two u64 at the address it is given.
+    unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([offset, len]))? };
+    Ok(())
+}
+
+/// Writes out and drops the page cache of this node; the whole disk and each of its partitions
+/// have caches of their own.
+pub fn flush_cache(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument.
+    unsafe { ioctl(device, NoArg::<BLKFLSBUF>::new())? };
+    Ok(())
+}
+
+/// Makes the kernel read the partition table again. `EBUSY` where any partition is in use.
+pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKRRPART takes no argument.
+    unsafe { ioctl(device, NoArg::<BLKRRPART>::new())? };
+    Ok(())
+}
+
+/// Sets the length of a partition the kernel knows. With its old length this changes nothing but
+/// fails where kernel and table disagree, which makes it a probe.
+pub fn resize_partition(device: impl AsFd, number: u32, offset: u64, len: u64) -> io::Result<()> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let partition = BlkpgPartition {
+        start: i64::try_from(offset).map_err(invalid)?,
+        length: i64::try_from(len).map_err(invalid)?,
+        pno: i32::try_from(number).map_err(invalid)?,
+        devname: [0; 64],
+        volname: [0; 64],
+    };
+    let arg = BlkpgArg {
+        op: BLKPG_RESIZE_PARTITION,
+        flags: 0,
+        datalen: i32::try_from(size_of::<BlkpgPartition>()).map_err(invalid)?,
+        data: &raw const partition,
+    };
+    // SAFETY: BLKPG reads a blkpg_ioctl_arg whose data points to a blkpg_partition; both are laid
+    // out as the kernel declares them and outlive the call.
+    unsafe { ioctl(device, Setter::<BLKPG, BlkpgArg>::new(arg))? };
+    Ok(())
+}
+
+/// True if the descriptor is a block device.
+pub fn is_block_device(file: impl AsFd) -> io::Result<bool> {
+    let mode = rustix::fs::fstat(file)?.st_mode;
+    Ok(rustix::fs::FileType::from_raw_mode(mode) == rustix::fs::FileType::BlockDevice)
+}

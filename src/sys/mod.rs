@@ -1,0 +1,8 @@
+//! System calls behind safe functions: the only place for `unsafe`.
+//!
+//! Each file is a subject and starts with what the standard library lacks there. Errors are
+//! `io::Error`s with the kernel's errno; nothing is retried but `EINTR`, nothing is logged.
+
+pub mod blk;
+pub mod btrfs;
+pub mod fs;
