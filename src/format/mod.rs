@@ -1,3 +1,5 @@
 //! Bytes ⇄ values. No I/O, no `unsafe`, bounded, fuzzed, with golden vectors.
 
+pub mod number;
 pub mod pattern;
+pub mod version;

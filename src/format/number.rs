@@ -1,0 +1,139 @@
+//! Numbers and booleans as settings and file names spell them.
+//!
+//! The peer reads numbers with strtoull(3) plus two prefixes of its own, and what it accepts
+//! decides which files match a pattern. So `010` is eight here too.
+
+/// An unsigned number: decimal, `0x` hexadecimal, `0b` binary, `0o` or a leading `0` octal.
+/// White space and one sign may lead; of the negative ones only `-0` is a number.
+pub fn parse_u64(text: &str) -> Option<u64> {
+    let text = skip_space(text);
+    // COMPAT(262): these two prefixes come before the sign, `0x` comes after it.
+    if let Some(digits) = strip_either(text, "0b", "0B") {
+        return parse_digits(digits, 2);
+    }
+    if let Some(digits) = strip_either(text, "0o", "0O") {
+        return parse_digits(digits, 8);
+    }
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if strip_either(unsigned, "0x", "0X").is_some() {
+        return parse_digits(text, 16);
+    }
+    parse_digits(text, if unsigned.len() > 1 && unsigned.starts_with('0') { 8 } else { 10 })
+}
+
+/// A hexadecimal number with or without `0x`.
+pub fn parse_hex_u64(text: &str) -> Option<u64> {
+    parse_digits(text, 16)
+}
+
+/// An access mode in octal digits, at most 07777. No sign and no prefix.
+pub fn parse_mode(text: &str) -> Option<u32> {
+    let digits = skip_space(text);
+    if !digits.starts_with(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    let mode = parse_digits(digits, 8)?;
+    u32::try_from(mode).ok().filter(|mode| *mode <= 0o7777)
+}
+
+/// `1 yes y true t on` and `0 no n false f off`, in any case.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    let is_any = |words: [&str; 6]| words.iter().any(|word| text.eq_ignore_ascii_case(word));
+    if is_any(["1", "yes", "y", "true", "t", "on"]) {
+        Some(true)
+    } else if is_any(["0", "no", "n", "false", "f", "off"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+/// strtoull(3) on the whole text, without wrapping negative numbers around.
+fn parse_digits(text: &str, radix: u32) -> Option<u64> {
+    let text = skip_space(text);
+    let (is_negative, mut digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if radix == 16 {
+        digits = strip_either(digits, "0x", "0X").unwrap_or(digits);
+    }
+    // from_str_radix takes a sign of its own.
+    if !digits.starts_with(|c: char| c.is_digit(radix)) {
+        return None;
+    }
+    let number = u64::from_str_radix(digits, radix).ok()?;
+    (!is_negative || number == 0).then_some(number)
+}
+
+fn skip_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r'])
+}
+
+fn strip_either<'a>(text: &'a str, a: &str, b: &str) -> Option<&'a str> {
+    text.strip_prefix(a).or_else(|| text.strip_prefix(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Expectations from running systemd 262.1 on file names with `@t`, `@f`, `@m`.
+    #[test]
+    fn numbers_are_read_as_the_peer_reads_them() {
+        for (text, number) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            (" 12", Some(12)),
+            ("12 ", None),
+            ("+1", Some(1)),
+            ("-1", None),
+            ("-0", Some(0)),
+            ("010", Some(8)),
+            ("08", None),
+            ("0x10", Some(16)),
+            ("0x", None),
+            ("0B11", Some(3)),
+            ("0O11", Some(9)),
+            ("+0b11", None),
+            ("0b+11", Some(3)),
+            ("0o0x11", None),
+            ("1e3", None),
+            ("", None),
+            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551616", None),
+        ] {
+            assert_eq!(parse_u64(text), number, "{text:?}");
+        }
+        for (text, number) in [
+            ("+1f", Some(31)),
+            ("-0", Some(0)),
+            ("0b1", Some(0xb1)),
+            ("0o1", None),
+            ("0xffffffffffffffff", Some(u64::MAX)),
+            ("10000000000000000", None),
+            ("0x", None),
+            ("0x+1", None),
+        ] {
+            assert_eq!(parse_hex_u64(text), number, "{text:?}");
+        }
+        for (text, mode) in [
+            ("0644", Some(0o644)),
+            ("+644", None),
+            (" 644", Some(0o644)),
+            ("10000", None),
+            ("0o644", None),
+        ] {
+            assert_eq!(parse_mode(text), mode, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn booleans_ignore_case_and_nothing_else() {
+        assert_eq!(parse_bool("On"), Some(true));
+        assert_eq!(parse_bool("F"), Some(false));
+        for text in ["", "2", "yes ", "enable"] {
+            assert_eq!(parse_bool(text), None, "{text:?}");
+        }
+    }
+}
