@@ -1,2 +1,20 @@
-//! The multi-call binary.
-fn main() {}
+//! The multi-call binary: one executable, many tools, one table.
+//!
+//! The name it is called by, or its first argument, selects a row of [`APPLETS`]; `dispatch` does
+//! the selecting. Adding an applet is one `mod` line and one row here, in sorted order.
+
+mod app;
+mod cli;
+mod dispatch;
+mod slipway;
+
+use std::process::ExitCode;
+
+use app::Applet;
+
+/// Every applet of this build, sorted by canonical name.
+static APPLETS: &[&Applet] = &[&slipway::APPLET];
+
+fn main() -> ExitCode {
+    dispatch::main()
+}

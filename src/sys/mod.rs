@@ -6,3 +6,4 @@
 pub mod blk;
 pub mod btrfs;
 pub mod fs;
+pub mod signal;

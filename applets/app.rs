@@ -1,0 +1,55 @@
+//! What an applet is to the binary, and what the binary is to a running applet.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use ::slipway::ctx::Ctx;
+use ::slipway::error::Result;
+
+use crate::cli::Command;
+
+/// One row of the applet table.
+pub(crate) struct Applet {
+    /// The canonical name, then every other name that selects the applet.
+    pub(crate) names: &'static [&'static str],
+    /// One line for `slipway --help` and the manual's NAME section; no final stop.
+    pub(crate) about: &'static str,
+    /// The peer's tool that this one can replace.
+    pub(crate) compat: Option<&'static str>,
+    /// The manual, in Markdown.
+    pub(crate) manual: &'static str,
+    /// Section of the manual: 1 for what everybody runs, 8 for administrators.
+    pub(crate) section: u8,
+    /// True for an applet that writes to sockets for others: SIGPIPE stays ignored, as one client
+    /// that hangs up must not end the server.
+    pub(crate) is_server: bool,
+    /// The options and verbs, for parsing, help, completions and introspection.
+    pub(crate) cli: fn() -> Command,
+    /// Runs it and returns the exit status.
+    pub(crate) run: fn(&mut App) -> Result<u8>,
+    /// What to run instead when the service manager passed a socket named `varlink`.
+    pub(crate) serve: Option<fn(&mut App) -> Result<u8>>,
+}
+
+impl Applet {
+    /// The name the manual and the listings use.
+    pub(crate) fn name(&self) -> &'static str {
+        self.names.first().copied().unwrap_or_default()
+    }
+}
+
+/// A running applet's view of the process.
+pub(crate) struct App {
+    /// The row that was selected.
+    pub(crate) applet: &'static Applet,
+    /// The outside world.
+    pub(crate) ctx: Ctx,
+    /// Standard output.
+    pub(crate) out: Box<dyn Write>,
+    /// The name the applet was called by; prefix of messages about options.
+    pub(crate) program: String,
+    /// How a user types it: `systemd-sysupdate` or `slipway update`.
+    pub(crate) invocation: String,
+    /// The arguments after the name.
+    pub(crate) args: Vec<OsString>,
+}

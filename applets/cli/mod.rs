@@ -1,0 +1,64 @@
+//! The command line of every applet: one declaration, read as getopt does, shown as the peer does.
+//!
+//! An applet declares its options once, as a struct for argh, and gets from here the parser, the
+//! help, `--version`, `--introspect-cli`, completions and the option table of its manual:
+//!
+//! ```ignore
+//! pub(crate) static APPLET: Applet = Applet {
+//!     names: &["update", "systemd-sysupdate", "sysupdate"],
+//!     about: "Update the operating system",
+//!     compat: Some("systemd-sysupdate"),
+//!     manual: include_str!("manual.md"),
+//!     section: 8,
+//!     is_server: false,
+//!     cli: || Command::of::<Args>().verbs(VERBS),
+//!     run,
+//!     serve: None,
+//! };
+//!
+//! /// Update OS images.
+//! #[derive(FromArgs, ArgsInfo)]
+//! #[argh(help_triggers("-h", "--help"))]
+//! struct Args {
+//!     /// operate on an alternate filesystem root
+//!     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
+//!     root: Option<PathBuf>,
+//!     /// force signature verification on or off
+//!     #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
+//!     verify: Option<bool>,
+//!     /// verb and operands
+//!     #[argh(positional, greedy, hidden_help)]
+//!     words: Vec<String>,
+//! }
+//!
+//! static VERBS: &[Verb<Args>] = &[
+//!     Verb::new("list", "Show installed and available versions", list)
+//!         .operands("[VERSION]").words(0, 2).default(),
+//! ];
+//!
+//! fn run(app: &mut App) -> Result<u8> {
+//!     let args: Args = cli::parse(app)?;
+//!     cli::dispatch_verb(app, VERBS, &args, &args.words)
+//! }
+//!
+//! fn list(app: &mut App, args: &Args, operands: &[String]) -> Result<u8> { … }
+//! ```
+//!
+//! Invariants: an argument may be any bytes and never makes the program panic; the help is at most
+//! 80 columns wide and goes to standard output.
+
+mod command;
+mod getopt;
+mod help;
+mod introspect;
+mod parse;
+mod text;
+mod value;
+mod verb;
+mod version;
+
+pub(crate) use command::{Arity, Command, Opt, VerbInfo};
+pub(crate) use getopt::{Order, printable};
+pub(crate) use parse::{failed_write, parse, parse_order};
+pub(crate) use value::{boolean, path};
+pub(crate) use verb::{Verb, dispatch_verb};
