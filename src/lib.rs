@@ -26,6 +26,7 @@ pub mod ctx;
 pub mod disk;
 pub mod error;
 pub mod format;
+pub mod fs;
 pub mod sys;
 #[cfg(feature = "update")]
 pub mod update;

@@ -177,7 +177,7 @@ pub fn punch_hole(file: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
 pub fn xattr_names(path: &Path) -> io::Result<Vec<OsString>> {
     let mut list = Vec::new();
     loop {
-        let size = match rustix::fs::llistxattr(path, &mut [0_u8; 0]) {
+        let size = match rustix::fs::llistxattr_query(path) {
             Ok(size) => size,
             Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Err(err) => return Err(err.into()),
@@ -199,7 +199,7 @@ pub fn xattr_names(path: &Path) -> io::Result<Vec<OsString>> {
 /// The value of an extended attribute, without following a symbolic link.
 pub fn xattr(path: &Path, name: &OsStr) -> io::Result<Vec<u8>> {
     loop {
-        let mut value = vec![0_u8; rustix::fs::lgetxattr(path, name, &mut [0_u8; 0])?];
+        let mut value = vec![0_u8; rustix::fs::lgetxattr_query(path, name)?];
         match rustix::fs::lgetxattr(path, name, &mut value) {
             Ok(size) => {
                 value.truncate(size);
