@@ -63,7 +63,7 @@ pub enum Access {
 }
 
 /// Where disks come from.
-pub trait Disks: Sync {
+pub trait Disks: Send + Sync {
     /// Opens a disk by its path.
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn Disk>>;
 }

@@ -15,10 +15,15 @@
 //! - `clean_temporary(ctx, &Path, is_sync) -> Result<u64>`: delete leftovers (`.#…`,
 //!   `.sysupdate.partial.…`) at the top level of a target directory; returns how many.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::model::{Instance, Location, Slot, Transfer};
+use crate::disk::{Disks, HostDisks};
 use crate::format::pattern::Fields;
+use crate::fs::Files;
 
 /// Prefix of the last name component while an instance is being written.
 pub const PARTIAL_PREFIX: &str = ".sysupdate.partial.";
@@ -30,10 +35,35 @@ pub const LEGACY_PREFIX: &str = ".#";
 pub const EMPTY_LABEL: &str = "_empty";
 
 /// What holds for every step of a run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct EngineOptions {
     /// `--sync=`: make everything durable at the points of the protocol.
     pub is_sync: bool,
+    /// Where disks come from.
+    pub disks: Arc<dyn Disks>,
+    /// How directory trees are changed.
+    pub files: Files,
+    /// Set by a signal handler or another thread: stop at the next chunk with what is partial
+    /// left as partial.
+    pub is_cancelled: Arc<AtomicBool>,
+}
+
+impl EngineOptions {
+    /// Options for this machine's disks and trees.
+    pub fn new(is_sync: bool) -> Self {
+        Self {
+            is_sync,
+            disks: Arc::new(HostDisks),
+            files: Files::default(),
+            is_cancelled: Arc::new(AtomicBool::new(false)),
+        }
+    }
+}
+
+impl fmt::Debug for EngineOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineOptions").field("is_sync", &self.is_sync).finish_non_exhaustive()
+    }
 }
 
 /// Where the new instance goes.
