@@ -6,7 +6,7 @@
 //! | Layer | Modules | May use |
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
-//! | services | `varlink` `http` `crypto` `unpack` `disk` `conf` `out` `notify` `log` `condition` | format, sys |
+//! | services | `varlink` `http` `crypto` `unpack` `disk` `conf` [`out`] `notify` [`log`](mod@log) `condition` | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -27,6 +27,8 @@ pub mod disk;
 pub mod error;
 pub mod format;
 pub mod fs;
+pub mod log;
+pub mod out;
 pub mod sys;
 #[cfg(feature = "update")]
 pub mod update;
