@@ -31,4 +31,6 @@ pub mod log;
 pub mod out;
 pub mod sys;
 #[cfg(feature = "update")]
+pub mod unpack;
+#[cfg(feature = "update")]
 pub mod update;
