@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use serde_json::Value;
+use slipway::format::manifest::{self, Freshness};
 use slipway::format::pattern::{self, Fields, ListError, Match, Pattern};
 use slipway::format::version;
 
@@ -91,6 +92,76 @@ fn what_a_pattern_formats_it_matches() {
             assert_eq!(pattern.matches(&name), Match::Yes { version, fields }, "{row}: {name}");
         }
     }
+}
+
+/// 2026-11-23 16:34:26 UTC, when the manifest vectors were made.
+const NOW_USEC: u64 = 1_795_451_666_000_000;
+
+/// What the updater does with a manifest: versions newest first, or the message of the refusal.
+fn read_manifest(bytes: &[u8], is_freshness_enforced: bool) -> Result<Vec<String>, String> {
+    let manifest = manifest::parse(bytes).map_err(|err| err.to_string())?;
+    for marker in &manifest.markers {
+        let freshness = marker.freshness(NOW_USEC);
+        if is_freshness_enforced && matches!(freshness, Freshness::Stale { .. }) {
+            return Err(freshness.to_string());
+        }
+    }
+    let value = "f_@v sub/f_@v **/g_@v h_@v_@h";
+    let patterns = pattern::parse_list(value, &mut expand).unwrap();
+    let selected = manifest.select(&patterns).map_err(|err| err.to_string())?;
+    let mut found: Vec<(String, String)> =
+        selected.into_iter().map(|s| (s.version, s.entry.name.clone())).collect();
+    found.sort_by(|a, b| version::compare(&b.0, &a.0).then_with(|| a.1.cmp(&b.1)));
+    found.dedup_by(|b, a| version::compare(&b.0, &a.0).is_eq());
+    Ok(found.into_iter().map(|(version, _)| version).collect())
+}
+
+#[test]
+fn manifests_are_accepted_and_refused_as_by_the_peer() {
+    let rows = lines(include_str!("vectors/manifest/parse.jsonl"));
+    assert_eq!(rows.len(), 58);
+    for row in rows {
+        let bytes = decode_base64(row["manifest_base64"].as_str().unwrap());
+        // Only a false value turns the check off; garbage leaves it on.
+        let is_enforced = row["env"]["SYSTEMD_SYSUPDATE_VERIFY_FRESHNESS"].as_str() != Some("0");
+        let result = read_manifest(&bytes, is_enforced);
+        if row["name"] == "same name, two hashes" {
+            // DIFFERS: the peer takes the first one.
+            let text = "Hash of 'f_1' at manifest line 2 differs from line 1, refusing.";
+            assert_eq!(result, Err(text.to_owned()));
+            continue;
+        }
+        let words = |value: &Value| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect()
+        };
+        match row["rc"].as_i64().unwrap() {
+            0 => assert_eq!(result, Ok(words(&row["versions"])), "{row}"),
+            _ => {
+                let message = words(&row["messages"]).pop().unwrap();
+                let message = without_seconds(&message);
+                assert_eq!(result.map_err(|text| without_seconds(&text)), Err(message), "{row}");
+            }
+        }
+    }
+}
+
+/// The rows were recorded within a few seconds of each other.
+fn without_seconds(message: &str) -> String {
+    message.split(" 16:34:").next().unwrap().to_owned()
+}
+
+fn decode_base64(text: &str) -> Vec<u8> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    for c in text.bytes().filter(|c| *c != b'=') {
+        bits = bits << 6 | u32::try_from(alphabet.iter().position(|a| *a == c).unwrap()).unwrap();
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
 }
 
 fn to_json(fields: &Fields) -> Value {
