@@ -1,0 +1,8 @@
+#!/bin/sh
+# run.sh BINARY: benchmarks, side by side with systemd 262 where PEER names its root directory.
+set -eu
+here=$(dirname "$0")
+binary=$1
+target=$(basename "$(dirname "$(dirname "$binary")")")
+sh "$here/../tools/need.sh" bench "$target"
+exec python3 "$here/bench.py" "$binary" ${PEER:+"$PEER"}

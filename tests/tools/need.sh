@@ -1,0 +1,48 @@
+#!/bin/sh
+# need.sh WHAT TARGET: install what WHAT (build, test, diff, demo, bench) needs, or name it exactly.
+set -eu
+what=$1
+target=$2
+
+missing=
+# want COMMAND PACKAGE
+want() {
+    command -v "$1" >/dev/null 2>&1 || case " $missing " in *" $2 "*) ;; *) missing="$missing $2" ;; esac
+}
+
+command -v cargo >/dev/null 2>&1 || {
+    echo "slipway: 'cargo' is missing: install Rust 1.95 or newer from https://rustup.rs" >&2
+    exit 1
+}
+
+want cc gcc
+case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
+case $what in
+test) want file file; want xz xz-utils; want zstd zstd ;;
+diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
+bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
+       want zstd zstd; want python3 python3 ;;
+esac
+
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "slipway: installing$missing" >&2
+        # shellcheck disable=SC2086 # one word per package
+        { apt-get update -q && apt-get install -y -q --no-install-recommends $missing; } >&2
+    else
+        echo "slipway: this needs packages that are not installed. As root, run:" >&2
+        echo "    apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+fi
+
+sysroot=$(rustc --print sysroot)
+if [ ! -d "$sysroot/lib/rustlib/$target" ]; then
+    if command -v rustup >/dev/null 2>&1; then
+        echo "slipway: adding the Rust standard library for $target" >&2
+        rustup target add "$target" >&2
+    else
+        echo "slipway: the Rust standard library for $target is missing and there is no rustup to add it" >&2
+        exit 1
+    fi
+fi
