@@ -21,7 +21,8 @@ case $what in
 test) want file file; want xz xz-utils; want zstd zstd ;;
 diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
-       want zstd zstd; want python3 python3 ;;
+       want zstd zstd; want python3 python3
+       want time time ;;
 esac
 
 if [ -n "$missing" ]; then
