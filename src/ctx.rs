@@ -17,6 +17,14 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> SystemTime;
     /// Waits. Tests return at once.
     fn sleep(&self, time: Duration);
+    /// Time since some point in the past, never going back; for measuring.
+    fn monotonic(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or_default(),
+            u32::try_from(now.tv_nsec).unwrap_or_default(),
+        )
+    }
 }
 
 /// Where random bytes come from.
@@ -150,6 +158,11 @@ impl Ctx {
     /// The time.
     pub fn now(&self) -> SystemTime {
         self.clock.now()
+    }
+
+    /// Time since some point in the past, for measuring.
+    pub fn monotonic(&self) -> Duration {
+        self.clock.monotonic()
     }
 
     /// Waits.

@@ -22,11 +22,14 @@
 //! - There is no global state but the log level.
 #![warn(rustdoc::broken_intra_doc_links)]
 
+pub mod crypto;
 pub mod ctx;
 pub mod disk;
 pub mod error;
 pub mod format;
 pub mod fs;
+#[cfg(feature = "update")]
+pub mod http;
 pub mod log;
 pub mod out;
 pub mod sys;

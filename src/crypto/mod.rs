@@ -1,0 +1,4 @@
+//! Hashes and text forms of bytes.
+
+pub mod hash;
+pub mod text;
