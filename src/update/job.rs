@@ -12,8 +12,9 @@
 //!   partition type, then move `CurrentSymlink=`. Returns the path to show: the file, the
 //!   partition node, or `IMAGEpN` for an image file.
 //! - `remove(ctx, &RemoveJob) -> Result<()>`: delete one instance in any state, or empty its slot.
-//! - `clean_temporary(ctx, &Path, is_sync) -> Result<u64>`: delete leftovers (`.#…`,
-//!   `.sysupdate.partial.…`) at the top level of a target directory; returns how many.
+//! - `clean_temporary(ctx, &Path, keep: &[PathBuf], is_sync) -> Result<u64>`: delete leftovers
+//!   (`.#…`, `.sysupdate.partial.…`) at the top level of a target directory, but those to keep;
+//!   returns how many.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -2,3 +2,5 @@
 
 pub mod job;
 pub mod model;
+pub mod plan;
+pub mod sets;

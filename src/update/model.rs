@@ -182,3 +182,95 @@ pub struct Slot {
     /// Type as it is on disk: the configured one, or the one derived from it.
     pub type_uuid: Uuid,
 }
+
+/// What a target or source offers, as one listing saw it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stock {
+    /// Newest first; of one version those in place before those on their way, then by path.
+    pub instances: Vec<Instance>,
+    /// Slots that may be written, in order of their number. Partitions only.
+    pub free: Vec<Slot>,
+    /// Where it all is; none for web sources.
+    pub place: Option<PathBuf>,
+}
+
+/// One transfer with everything that was found for it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The definition.
+    pub transfer: Transfer,
+    /// What can be had; empty if nobody looked.
+    pub source: Stock,
+    /// What is there.
+    pub target: Stock,
+}
+
+impl Location {
+    /// As messages and listings show it.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Url { url, .. } => url.clone(),
+            Self::Slot(slot) => slot.shown(),
+        }
+    }
+}
+
+impl Slot {
+    /// The partition's node, or for an image file its name with `p` and the number.
+    ///
+    /// DIFFERS: the peer shows `/proc/self/fd/3p2` (D3).
+    pub fn shown(&self) -> String {
+        let disk = self.disk.display().to_string();
+        let is_node = disk.starts_with("/dev/");
+        let ends_in_digit = disk.ends_with(|c: char| c.is_ascii_digit());
+        let p = if ends_in_digit || !is_node { "p" } else { "" };
+        format!("{disk}{p}{}", self.number)
+    }
+}
+
+impl SourceKind {
+    /// As `Type=` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::UrlFile => "url-file",
+            Self::UrlTar => "url-tar",
+            Self::Tar => "tar",
+            Self::RegularFile => "regular-file",
+            Self::Directory => "directory",
+            Self::Subvolume => "subvolume",
+        }
+    }
+
+    /// True if it is listed by a manifest.
+    pub fn is_web(self) -> bool {
+        matches!(self, Self::UrlFile | Self::UrlTar)
+    }
+
+    /// True if an instance is an archive: its own time and mode say nothing of what is in it.
+    pub fn is_tar(self) -> bool {
+        matches!(self, Self::Tar | Self::UrlTar)
+    }
+
+    /// True if an instance is a directory.
+    pub fn is_directory(self) -> bool {
+        matches!(self, Self::Directory | Self::Subvolume)
+    }
+}
+
+impl TargetKind {
+    /// As `Type=` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Partition => "partition",
+            Self::RegularFile => "regular-file",
+            Self::Directory => "directory",
+            Self::Subvolume => "subvolume",
+        }
+    }
+
+    /// True if an instance is a directory.
+    pub fn is_directory(self) -> bool {
+        matches!(self, Self::Directory | Self::Subvolume)
+    }
+}
