@@ -1,10 +1,10 @@
 //! What an applet is to the binary, and what the binary is to a running applet.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use ::slipway::ctx::Ctx;
 use ::slipway::error::Result;
+use ::slipway::out::Out;
 
 use crate::cli::Command;
 
@@ -36,6 +36,20 @@ impl Applet {
     pub(crate) fn name(&self) -> &'static str {
         self.names.first().copied().unwrap_or_default()
     }
+
+    /// True for the applet that selects the others.
+    pub(crate) fn is_multiplexer(&self) -> bool {
+        self.name() == "slipway"
+    }
+
+    /// The manual page: `slipway.1`, `slipway-update.8`.
+    pub(crate) fn page(&self) -> String {
+        if self.is_multiplexer() {
+            self.name().to_owned()
+        } else {
+            format!("slipway-{}", self.name())
+        }
+    }
 }
 
 /// A running applet's view of the process.
@@ -44,8 +58,8 @@ pub(crate) struct App {
     pub(crate) applet: &'static Applet,
     /// The outside world.
     pub(crate) ctx: Ctx,
-    /// Standard output.
-    pub(crate) out: Box<dyn Write>,
+    /// The answer's stream, and what is known about the terminal.
+    pub(crate) out: Out,
     /// The name the applet was called by; prefix of messages about options.
     pub(crate) program: String,
     /// How a user types it: `systemd-sysupdate` or `slipway update`.

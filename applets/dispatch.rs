@@ -10,31 +10,49 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use ::slipway::ctx::Ctx;
-use ::slipway::error::{Context, Error, Result};
+use ::slipway::error::{Error, Result};
+use ::slipway::out::Out;
+use ::slipway::{log, sys};
 
 use crate::app::{App, Applet};
 use crate::{APPLETS, cli, slipway};
 
-/// What the kernel's exec would have said: no such program.
+/// What a shell returns when there is no such program.
 const UNKNOWN_APPLET: u8 = 127;
 
 /// Runs what the arguments say.
 pub(crate) fn main() -> ExitCode {
     std::panic::set_hook(Box::new(report_panic));
     let mut args = std::env::args_os();
-    let name = args.next().unwrap_or_default();
+    let program = basename(&args.next().unwrap_or_default());
     let args: Vec<OsString> = args.collect();
     let ctx = Ctx::host(std::env::vars_os());
+    let out = Out::host(&ctx);
+    log::init(&ctx, &out);
 
-    let program = basename(&name);
-    if let Some(applet) = find(&program) {
-        return finish(run(applet, program.clone(), program, args, ctx));
+    let result = select(&program, &args).and_then(|applet| {
+        let program = if applet.is_multiplexer() { applet.name().to_owned() } else { program };
+        let invocation = program.clone();
+        run(&mut App { applet, ctx, out, program, invocation, args })
+    });
+    ExitCode::from(result.unwrap_or_else(|error| {
+        log::report(&error);
+        error.status()
+    }))
+}
+
+/// Finds the applet for the name of the program and its arguments.
+fn select(program: &str, args: &[OsString]) -> Result<&'static Applet> {
+    if let Some(applet) = find(program) {
+        return Ok(applet);
     }
-    if is_multiplexer(&program) || args.first().and_then(|arg| find_os(arg)).is_some() {
-        let program = slipway::APPLET.name().to_owned();
-        return finish(run(&slipway::APPLET, program.clone(), program, args, ctx));
+    let is_multiplexer =
+        program.is_empty() || program.starts_with("slipway-") || program.starts_with("slipway.");
+    let is_applet = |arg: &OsString| arg.to_str().and_then(find).is_some();
+    if is_multiplexer || args.first().is_some_and(is_applet) {
+        return Ok(&slipway::APPLET);
     }
-    finish((slipway::APPLET.name().to_owned(), Err(unknown(&program))))
+    Err(unknown(program))
 }
 
 /// Looks for an applet by any of its names.
@@ -42,14 +60,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Applet> {
     APPLETS.iter().copied().find(|applet| applet.names.contains(&name))
 }
 
-/// As [`find`], for what may not be text.
-pub(crate) fn find_os(name: &OsStr) -> Option<&'static Applet> {
-    name.to_str().and_then(find)
-}
-
 /// The refusal of a name that is not in the table.
 pub(crate) fn unknown(name: &str) -> Error {
-    Error::new(format!("No applet '{}' in this build", cli::printable(name)))
+    Error::new(format!("slipway: no applet '{}' in this build", cli::printable(name)))
         .hint("'slipway --list' names the applets")
         .with_status(UNKNOWN_APPLET)
 }
@@ -60,46 +73,10 @@ fn basename(name: &OsStr) -> String {
     base.strip_prefix('-').unwrap_or(&base).to_owned()
 }
 
-fn is_multiplexer(program: &str) -> bool {
-    program.is_empty() || program.starts_with("slipway-") || program.starts_with("slipway.")
-}
-
-/// Runs one applet; the answer comes with the name for messages.
-pub(crate) fn run(
-    applet: &'static Applet,
-    program: String,
-    invocation: String,
-    args: Vec<OsString>,
-    ctx: Ctx,
-) -> (String, Result<u8>) {
-    if !applet.is_server {
-        ::slipway::sys::signal::restore_pipe();
-    }
-    let out = Box::new(io::BufWriter::new(io::stdout()));
-    let mut app = App { applet, ctx, out, program, invocation, args };
-    let result = (applet.run)(&mut app);
-    let flushed = app.out.flush().context(cli::failed_write);
-    let result = match (result, flushed) {
-        (Ok(_), Err(err)) => Err(err),
-        (result, _) => result,
-    };
-    (app.program, result)
-}
-
-/// Shows an error and turns the answer into the process's status.
-fn finish((_program, result): (String, Result<u8>)) -> ExitCode {
-    let status = result.unwrap_or_else(|err| {
-        if !err.is_silent() {
-            let mut text = format!("{err}\n");
-            for hint in err.hints() {
-                text.push_str(&format!("Hint: {hint}\n"));
-            }
-            // Nobody is left to tell when standard error is gone.
-            let _ = io::stderr().write_all(text.as_bytes());
-        }
-        err.status()
-    });
-    ExitCode::from(status)
+/// Runs the applet of `app`.
+pub(crate) fn run(app: &mut App) -> Result<u8> {
+    sys::signal::set_pipe_ends_process(!app.applet.is_server);
+    (app.applet.run)(app)
 }
 
 /// One line instead of Rust's three.
@@ -109,5 +86,6 @@ fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let text = cli::printable(text.unwrap_or("unknown reason"));
     let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
+    // Nobody is left to tell when standard error is gone.
     let _ = writeln!(io::stderr(), "slipway: internal error{place}: {text}; please report it");
 }

@@ -29,6 +29,8 @@ pub(crate) struct Opt {
     pub(crate) help: String,
     /// Options this one stands for, in the long spelling.
     pub(crate) means: &'static [&'static str],
+    /// All values there are, for completion; empty for any.
+    pub(crate) values: &'static [&'static str],
 }
 
 impl Opt {
@@ -40,6 +42,7 @@ impl Opt {
             is_repeating: false,
             help: help.to_owned(),
             means: &[],
+            values: &[],
         }
     }
 
@@ -77,7 +80,7 @@ pub(crate) struct Command {
     pub(crate) options: Vec<Opt>,
     pub(crate) verbs: Vec<VerbInfo>,
     /// Operands with a description of their own: name and text.
-    pub(crate) operands: Vec<(&'static str, &'static str)>,
+    pub(crate) operands: Vec<(&'static str, String)>,
     /// The last operand may be a path or any other bytes.
     pub(crate) has_path_operands: bool,
     /// Paragraph after the options.
@@ -112,17 +115,18 @@ impl Command {
                 is_repeating: flag.optionality == Optionality::Repeating,
                 help: if flag.hidden { String::new() } else { sentence(flag.description) },
                 means: &[],
+                values: usual_values(flag.long, arity),
             }
         }));
         options.push(Opt::switch("introspect-cli", None, ""));
 
-        let visible = || info.positionals.iter().filter(|p| !p.hidden);
+        let visible = info.positionals.iter().filter(|p| !p.hidden);
         Self {
             about: info.description.split_whitespace().collect::<Vec<_>>().join(" "),
             usage: &["[OPTION…]"],
             options,
             verbs: Vec::new(),
-            operands: visible().map(|p| (p.name, p.description)).collect(),
+            operands: visible.map(|p| (p.name, sentence(p.description))).collect(),
             has_path_operands: info.positionals.iter().any(|p| is_path(p.name)),
             postscript: "",
         }
@@ -155,7 +159,8 @@ impl Command {
     }
 
     /// A short option that stands for long ones, shown after the option `after`. Because it is
-    /// rewritten in its place, the last of `-j --json=off` wins.
+    /// rewritten in its place, the last of `-j --json=off` wins. The value `auto` becomes `pretty`
+    /// on a terminal and `short` elsewhere.
     #[must_use]
     pub(crate) fn shorthand(
         mut self,
@@ -170,6 +175,15 @@ impl Command {
         self
     }
 
+    /// The words an option may have as value, for completions.
+    #[must_use]
+    pub(crate) fn values(mut self, long: &str, values: &'static [&'static str]) -> Self {
+        for option in self.options.iter_mut().filter(|o| o.long == Some(long)) {
+            option.values = values;
+        }
+        self
+    }
+
     /// Makes the value of an option optional; without one, `default` is meant.
     #[must_use]
     pub(crate) fn optional_value(mut self, long: &str, default: &'static str) -> Self {
@@ -179,6 +193,15 @@ impl Command {
             }
         }
         self
+    }
+}
+
+/// The values of options that every tool has.
+fn usual_values(long: &str, arity: Arity) -> &'static [&'static str] {
+    match (long, arity) {
+        ("--json", _) => &["pretty", "short", "off"],
+        (_, Arity::Required("BOOL")) => &["yes", "no"],
+        _ => &[],
     }
 }
 

@@ -1,21 +1,17 @@
 //! `--help`, in the columns of the peer, at most 80 wide.
 
-use std::io::Write;
-
-use slipway::error::{Context, Result};
+use slipway::error::Result;
 
 use super::command::{Arity, Command, Opt, VerbInfo};
-use super::parse::failed_write;
 use crate::app::{App, Applet};
 
 const WIDTH: usize = 80;
-/// Left column; longer entries continue on the next line.
+/// LIMIT: columns of the left half; longer entries continue on the next line.
 const LEFT: usize = 25;
 
 /// Prints the applet's help.
 pub(super) fn print(app: &mut App) -> Result<()> {
-    let text = render(app.applet, &app.invocation);
-    app.out.write_all(text.as_bytes()).context(failed_write)
+    app.out.print(&render(app.applet, &app.invocation))
 }
 
 /// The help of an applet that is called as `invocation`.
@@ -29,7 +25,7 @@ pub(crate) fn render(applet: &Applet, invocation: &str) -> String {
 
     let verbs = verbs(&command);
     let operands: Vec<(String, String)> =
-        command.operands.iter().map(|(n, d)| ((*n).to_owned(), (*d).to_owned())).collect();
+        command.operands.iter().map(|(n, d)| ((*n).to_owned(), d.clone())).collect();
     let options = options(&command);
     let rows = verbs.iter().chain(&operands).chain(&options);
     let left = rows.map(|(l, _)| columns(l)).filter(|w| *w <= LEFT).max().unwrap_or(LEFT);
@@ -40,11 +36,8 @@ pub(crate) fn render(applet: &Applet, invocation: &str) -> String {
     if !command.postscript.is_empty() {
         text.push_str(&format!("\n{}\n", command.postscript));
     }
-    if applet.name() == "slipway" {
-        text.push_str("\nSee 'slipway help' for the manual.\n");
-    } else {
-        text.push_str(&format!("\nSee 'slipway help {}' for the manual.\n", applet.name()));
-    }
+    let topic = if applet.is_multiplexer() { "" } else { applet.name() };
+    text.push_str(&format!("\nSee '{}' for the manual.\n", format!("slipway help {topic}").trim()));
     text
 }
 
@@ -54,74 +47,91 @@ fn section(text: &mut String, title: &str, rows: &[(String, String)], left: usiz
     }
     text.push_str(&format!("\n{title}:\n"));
     for (name, about) in rows {
-        let mut names = wrap(name, left, "  ").into_iter();
-        let mut abouts = wrap(about, WIDTH - left - 3, "").into_iter();
-        loop {
-            let (name, about) = (names.next(), abouts.next());
-            if name.is_none() && about.is_none() {
-                break;
-            }
-            let name = name.unwrap_or_default();
-            let gap = " ".repeat(left.saturating_sub(columns(&name)));
-            let line = format!("  {name}{gap} {}", about.unwrap_or_default());
-            text.push_str(line.trim_end());
+        let names = wrap(name, left, "  ");
+        let abouts = wrap(about, WIDTH - left - 3, "");
+        for at in 0..names.len().max(abouts.len()) {
+            let name = names.get(at).map_or("", String::as_str);
+            let about = abouts.get(at).map_or("", String::as_str);
+            let gap = " ".repeat(left.saturating_sub(columns(name)));
+            text.push_str(format!("  {name}{gap} {about}").trim_end());
             text.push('\n');
         }
     }
 }
 
 fn verbs(command: &Command) -> Vec<(String, String)> {
-    let name = |v: &VerbInfo| {
-        let words = format!("{} {}", v.name, v.operands);
-        let words = words.trim_end();
-        if v.is_default { format!("[{words}]") } else { words.to_owned() }
-    };
     let visible = command.verbs.iter().filter(|v| !v.about.is_empty());
-    visible.map(|v| (name(v), v.about.to_owned())).collect()
+    visible.map(|v| (verb_spelling(v), v.about.to_owned())).collect()
 }
 
 fn options(command: &Command) -> Vec<(String, String)> {
     let visible = command.options.iter().filter(|o| !o.help.is_empty());
-    visible.map(|o| (spelling(o), o.help.clone())).collect()
+    let aligned = |o: &Opt| match o.short {
+        Some(_) => spelling(o),
+        None => format!("   {}", spelling(o)),
+    };
+    visible.map(|o| (aligned(o), o.help.clone())).collect()
 }
 
-/// `-m --instances-max=INT`, with room for the letter where there is none.
-fn spelling(option: &Opt) -> String {
-    let short = option.short.map_or("  ".to_owned(), |c| format!("-{c}"));
-    let long = option.long.map(|long| format!(" --{long}")).unwrap_or_default();
+/// `introspect ADDRESS [INTERFACE…]`, in brackets if it may be left out.
+pub(super) fn verb_spelling(verb: &VerbInfo) -> String {
+    let words = format!("{} {}", verb.name, verb.operands);
+    let words = words.trim_end();
+    if verb.is_default { format!("[{words}]") } else { words.to_owned() }
+}
+
+/// `-m --instances-max=INT`.
+pub(super) fn spelling(option: &Opt) -> String {
+    let short = option.short.map(|c| format!("-{c} ")).unwrap_or_default();
+    let long = option.long.map(|long| format!("--{long}")).unwrap_or_default();
     let value = match option.arity {
         Arity::None => String::new(),
         Arity::Required(metavar) => format!("={metavar}"),
         Arity::Optional(metavar, _) => format!("[={metavar}]"),
     };
-    format!("{short}{long}{value}")
+    format!("{short}{long}{value}").trim_end().to_owned()
 }
 
 /// Breaks at spaces so that no line exceeds `width`, if words allow; later lines are indented.
-pub(crate) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
+pub(super) fn wrap(text: &str, width: usize, indent: &str) -> Vec<String> {
     if columns(text) <= width {
         return vec![text.to_owned()];
     }
-    let mut lines = Vec::new();
-    let mut line = String::new();
-    for word in text.split(' ') {
-        if !line.trim().is_empty() && columns(&line) + 1 + columns(word) > width {
-            lines.push(std::mem::replace(&mut line, indent.to_owned()));
-        } else if !line.trim().is_empty() || (lines.is_empty() && !line.is_empty()) {
-            line.push(' ');
+    let mut lines: Vec<String> = Vec::new();
+    let start = text.len() - text.trim_start().len();
+    let (mut line, rest) = text.split_at(start);
+    let mut current = line.to_owned();
+    for word in rest.split_whitespace() {
+        if current.len() > line.len() {
+            if columns(&current) + 1 + columns(word) > width {
+                lines.push(std::mem::replace(&mut current, indent.to_owned()));
+                line = indent;
+            } else {
+                current.push(' ');
+            }
         }
-        // Leading spaces of the first line are kept: they stand for a missing short option.
-        if word.is_empty() && line.trim().is_empty() && lines.is_empty() {
-            line.push(' ');
-            continue;
-        }
-        line.push_str(word);
+        current.push_str(word);
     }
-    lines.push(line);
+    lines.push(current);
     lines
 }
 
 /// Columns on a terminal; our texts have no wide characters.
 fn columns(text: &str) -> usize {
     text.chars().count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_words_are_not_broken_and_indents_are_kept() {
+        assert_eq!(
+            wrap("introspect ADDRESS [INTERFACE…]", 23, "  "),
+            ["introspect ADDRESS", "  [INTERFACE…]"]
+        );
+        assert_eq!(wrap("   --a-very-long-option=X", 10, "  "), ["   --a-very-long-option=X"]);
+        assert_eq!(wrap("", 10, ""), [""]);
+    }
 }

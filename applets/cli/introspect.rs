@@ -1,32 +1,30 @@
 //! `--introspect-cli`: the command line as JSON, in the peer's schema
 //! `application/vnd.io.systemd.cli-introspection-0`.
 
-use std::io::Write;
-
 use serde_json::{Map, Value, json};
-use slipway::error::{Context, Result};
+use slipway::error::Result;
+use slipway::out::json::Mode;
 
 use super::command::{Arity, Command, Opt, VerbInfo};
-use super::parse::failed_write;
 use super::version::{FEATURES, VERSION};
+use crate::APPLETS;
 use crate::app::{App, Applet};
 
-/// Prints one applet's description.
+/// Prints the applet's description; the multiplexer's is that of all applets.
 pub(super) fn print(app: &mut App, command: &Command) -> Result<()> {
-    let text = document(&[describe(app.applet, command)]);
-    writeln!(app.out, "{text}").context(failed_write)
-}
-
-/// The document around descriptions.
-pub(crate) fn document(commands: &[Value]) -> Value {
-    json!({
+    let mut commands = vec![describe(app.applet, command)];
+    if app.applet.is_multiplexer() {
+        let others = APPLETS.iter().filter(|applet| !applet.is_multiplexer());
+        commands.extend(others.map(|applet| describe(applet, &(applet.cli)())));
+    }
+    let document = json!({
         "mediaType": "application/vnd.io.systemd.cli-introspection-0",
         "commands": commands,
-    })
+    });
+    app.out.json(Mode::Short, &document)
 }
 
-/// Describes one applet.
-pub(crate) fn describe(applet: &Applet, command: &Command) -> Value {
+fn describe(applet: &Applet, command: &Command) -> Value {
     let mut object = Map::new();
     object.insert("names".into(), json!(applet.names));
     object.insert("project".into(), json!("slipway"));

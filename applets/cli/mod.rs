@@ -48,17 +48,20 @@
 //! 80 columns wide and goes to standard output.
 
 mod command;
+pub(crate) mod complete;
 mod getopt;
 mod help;
 mod introspect;
+pub(crate) mod manual;
 mod parse;
 mod text;
 mod value;
 mod verb;
 mod version;
 
-pub(crate) use command::{Arity, Command, Opt, VerbInfo};
+pub(crate) use command::{Command, VerbInfo};
 pub(crate) use getopt::{Order, printable};
-pub(crate) use parse::{failed_write, parse, parse_order};
-pub(crate) use value::{boolean, path};
+pub(crate) use help::render as render_help;
+pub(crate) use parse::{parse, parse_order};
+pub(crate) use value::{boolean, json_mode, path};
 pub(crate) use verb::{Verb, dispatch_verb};

@@ -1,10 +1,10 @@
 //! From arguments to an option struct: getopt's reading, argh's typing, the peer's messages.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use argh::{ArgsInfo, FromArgs};
-use slipway::error::{Context, Error, Result};
+use slipway::error::{Error, Result};
+use slipway::out::json::Mode;
 
 use super::command::{Arity, Command, Opt, is_path};
 use super::getopt::{Item, Order, Scanner};
@@ -86,6 +86,13 @@ impl Words {
     ) -> Result<()> {
         for word in option.means {
             let (long, value) = word.split_once('=').unzip();
+            let value = match value {
+                Some("auto") => match Mode::auto(app.out.facts().is_stdout_tty) {
+                    Mode::Pretty => Some("pretty"),
+                    _ => Some("short"),
+                },
+                value => value,
+            };
             let long = long.unwrap_or(word).trim_start_matches('-');
             self.push(long, value.map(str::to_owned), false);
         }
@@ -96,7 +103,7 @@ impl Words {
         };
         if let Some(value) = &value {
             if long == "json" && value == "help" {
-                app.out.write_all(b"pretty\nshort\noff\n").context(failed_write)?;
+                app.out.print(Mode::HELP)?;
                 return Err(Error::silent(0));
             }
             let words = [format!("--{long}"), value.clone()];
@@ -178,9 +185,4 @@ fn translate(output: &str, words: &[&str]) -> Mistyped {
         "Too many arguments.".to_owned()
     };
     Mistyped { error: Error::new(message), is_about_value: false }
-}
-
-/// Sentence for a failure of standard output.
-pub(crate) fn failed_write() -> String {
-    "Failed to write to standard output".to_owned()
 }

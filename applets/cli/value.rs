@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use slipway::out::json::Mode;
+
 use super::text;
 
 /// A file name, which need not be UTF-8.
@@ -22,4 +24,10 @@ pub(crate) fn boolean(value: &str) -> Result<bool, String> {
     } else {
         Err(format!("Failed to parse boolean argument to '{{option}}=': {value}"))
     }
+}
+
+/// The words of `--json=`; `help` and `-j` are answered before.
+pub(crate) fn json_mode(value: &str) -> Result<Mode, String> {
+    Mode::parse(value)
+        .map_err(|_| format!("Unknown argument to {option}= switch: {value}", option = "{option}"))
 }

@@ -1,10 +1,7 @@
 //! `--version`: the release and what this build contains.
 
-use std::io::Write;
+use slipway::error::Result;
 
-use slipway::error::{Context, Result};
-
-use super::parse::failed_write;
 use crate::app::App;
 
 /// The release.
@@ -28,5 +25,5 @@ pub(crate) const FEATURES: &[&str] = &[
 /// systemd should learn that it talks to something else; the line names the compatible release.
 pub(super) fn print(app: &mut App) -> Result<()> {
     let peer = app.applet.compat.map(|_| format!(" (compatible with {PEER})")).unwrap_or_default();
-    writeln!(app.out, "slipway {VERSION}{peer}\n{}", FEATURES.join(" ")).context(failed_write)
+    app.out.print(&format!("slipway {VERSION}{peer}\n{}\n", FEATURES.join(" ")))
 }

@@ -3,11 +3,13 @@
 
 use nix::sys::signal::{SigHandler, Signal, signal};
 
-/// Makes SIGPIPE end the process again, as for any Unix tool; Rust's start-up code ignores it.
+/// Says whether writing to a pipe or socket that nobody reads ends the process by SIGPIPE, as for
+/// any Unix tool, or fails with `EPIPE`, as Rust's start-up code arranges and a server needs.
 ///
 /// With it `slipway --list | head -n1` ends silently instead of failing to write.
-pub fn restore_pipe() {
-    // SAFETY: the default disposition runs no code of ours.
+pub fn set_pipe_ends_process(is_wanted: bool) {
+    let handler = if is_wanted { SigHandler::SigDfl } else { SigHandler::SigIgn };
+    // SAFETY: neither disposition runs code of ours.
     // It cannot fail: the signal exists and may be changed.
-    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    let _ = unsafe { signal(Signal::SIGPIPE, handler) };
 }
