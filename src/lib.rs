@@ -6,7 +6,7 @@
 //! | Layer | Modules | May use |
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
-//! | services | `varlink` `http` `crypto` `unpack` `disk` `conf` [`out`] `notify` [`log`](mod@log) `condition` | format, sys |
+//! | services | `varlink` `http` `crypto` `unpack` `disk` [`conf`] [`out`] `notify` [`log`](mod@log) `condition` | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -22,6 +22,7 @@
 //! - There is no global state but the log level.
 #![warn(rustdoc::broken_intra_doc_links)]
 
+pub mod conf;
 pub mod crypto;
 pub mod ctx;
 pub mod disk;
