@@ -6,4 +6,6 @@
 pub mod blk;
 pub mod btrfs;
 pub mod fs;
+pub mod inherited;
 pub mod signal;
+pub mod spawn;
