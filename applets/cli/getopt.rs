@@ -178,3 +178,174 @@ pub(crate) fn printable(text: &str) -> String {
         .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// Options from the words getopt(3) takes: `"ab:"` and `["long", "value="]`.
+    fn options(shorts: &str, longs: &[&'static str]) -> Vec<Opt> {
+        let option = |long: Option<&'static str>, short, has_value| Opt {
+            long: long.map(|name| name.trim_end_matches('=')),
+            short,
+            arity: if has_value { Arity::Required("X") } else { Arity::None },
+            is_repeating: false,
+            help: String::new(),
+            means: &[],
+            values: &[],
+        };
+        let letters = shorts.char_indices().filter(|(_, c)| *c != ':');
+        let short = letters.map(|(at, c)| {
+            let has_value = shorts[at + 1..].starts_with(':');
+            option(None, Some(c), has_value)
+        });
+        let long = longs.iter().map(|name| option(Some(name), None, name.ends_with('=')));
+        short.chain(long).collect()
+    }
+
+    fn words(value: &Value) -> Vec<OsString> {
+        let word = |v: &Value| OsString::from(v.as_str().unwrap());
+        value.as_array().unwrap().iter().map(word).collect()
+    }
+
+    fn lines(text: &str) -> impl Iterator<Item = Value> + '_ {
+        text.lines().map(|line| serde_json::from_str(line).unwrap())
+    }
+
+    type Read = (Vec<(String, String)>, Vec<String>);
+
+    fn read(options: &[Opt], args: &[OsString]) -> Result<Read, Refusal> {
+        let (mut found, mut operands) = (Vec::new(), Vec::new());
+        for item in Scanner::new(options, args, Order::Anywhere) {
+            match item? {
+                Item::Operand { value, .. } => operands.push(value.into_string().unwrap()),
+                Item::Option { option, value, .. } => {
+                    let name = match (option.long, option.short) {
+                        (Some(long), _) => format!("--{long}"),
+                        (None, short) => format!("-{}", short.unwrap()),
+                    };
+                    found.push((name, value.unwrap_or_default().into_string().unwrap()));
+                }
+            }
+        }
+        Ok((found, operands))
+    }
+
+    #[test]
+    fn command_lines_are_read_as_by_gnu_getopt_of_python() {
+        let options = options(
+            "hqvm:C:",
+            &[
+                "help",
+                "quiet",
+                "verify=",
+                "version",
+                "root=",
+                "root-hash=",
+                "no-pager",
+                "no-legend",
+                "instances-max=",
+                "component=",
+                "component-all",
+                "json=",
+            ],
+        );
+        for case in lines(include_str!("../../tests/vectors/cli/getopt.jsonl")) {
+            let args = words(&case["args"]);
+            let ours = read(&options, &args);
+            match case["refused"].as_str() {
+                Some(kind) => {
+                    let ours = ours.map(|_| ()).map_err(|refusal| match refusal {
+                        Refusal::Unrecognized(_) => "unrecognized",
+                        Refusal::NeedsArgument(_) => "needs-argument",
+                        Refusal::TakesNoArgument(_) => "takes-no-argument",
+                        Refusal::Ambiguous(..) => "ambiguous",
+                    });
+                    assert_eq!(ours, Err(kind), "{args:?}");
+                }
+                None => {
+                    let theirs = (case["options"].clone(), case["operands"].clone());
+                    let theirs: Read = (
+                        serde_json::from_value(theirs.0).unwrap(),
+                        serde_json::from_value(theirs.1).unwrap(),
+                    );
+                    assert_eq!(ours, Ok(theirs), "{args:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_are_worded_as_by_systemd_sysupdate() {
+        let table = include_str!("../../tests/vectors/cli/systemd-sysupdate.json");
+        let table: Value = serde_json::from_str(table).unwrap();
+        let rows = table["commands"][0]["options"].as_array().unwrap();
+        let options: Vec<Opt> = rows
+            .iter()
+            .map(|row| {
+                let names = row["names"].as_array().unwrap().iter().map(|n| n.as_str().unwrap());
+                let (long, short): (Vec<_>, Vec<_>) = names.partition(|n| n.starts_with("--"));
+                let has_value = row["argument"] == "required_argument";
+                Opt {
+                    // The text lives as long as the test process.
+                    long: long.first().map(|n| &*n[2..].to_owned().leak()),
+                    short: short.first().and_then(|n| n.chars().nth(1)),
+                    arity: if has_value { Arity::Required("X") } else { Arity::None },
+                    is_repeating: false,
+                    help: String::new(),
+                    means: &[],
+                    values: &[],
+                }
+            })
+            .collect();
+        let mut count = 0;
+        for case in lines(include_str!("../../tests/vectors/cli/refusals.jsonl")) {
+            let args = words(&case["args"]);
+            let first =
+                Scanner::new(&options, &args, Order::Anywhere).find_map(|item| match item {
+                    Err(refusal) => Some(("says", format!("systemd-sysupdate: {refusal}"))),
+                    Ok(Item::Option { option, .. }) => match option.long {
+                        Some(long @ ("help" | "version")) => Some(("answers", long.to_owned())),
+                        _ => None,
+                    },
+                    Ok(Item::Operand { .. }) => None,
+                });
+            let (key, text) = first.unwrap_or_default();
+            assert_eq!(case[key].as_str(), Some(text.as_str()), "{args:?}: {case}");
+            count += 1;
+        }
+        assert!(count > 700);
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_panic_and_operands_stay_as_they_are() {
+        let options = options("ab:", &["all", "both="]);
+        let mut state = 1_u32;
+        for _ in 0..20_000 {
+            let mut args = Vec::new();
+            for _ in 0..3 {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let bytes = state.to_be_bytes().map(|b| if b > 0xb0 { b'-' } else { b });
+                args.push(OsString::from_vec(bytes[..(state % 5) as usize].to_vec()));
+            }
+            for item in Scanner::new(&options, &args, Order::Anywhere) {
+                match item {
+                    Ok(Item::Operand { value, position }) => assert_eq!(value, args[position - 1]),
+                    Ok(Item::Option { position, .. }) => assert!((1..=3).contains(&position)),
+                    Err(refusal) => assert!(!refusal.to_string().contains(char::is_control)),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_the_first_operand_can_be_left_alone() {
+        let options = options("a", &["all"]);
+        let args = ["-a", "x", "-a", "--all"].map(OsString::from);
+        let items = Scanner::new(&options, &args, Order::First);
+        let is_operand = |item: &Result<Item<'_>, _>| matches!(item, Ok(Item::Operand { .. }));
+        assert_eq!(items.filter(is_operand).count(), 3);
+    }
+}

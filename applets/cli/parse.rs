@@ -152,7 +152,8 @@ impl From<Mistyped> for Error {
 
 fn typed<A: FromArgs>(app: &App, words: &[String]) -> Result<A, Mistyped> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    A::from_args(&[&app.program], &words).map_err(|exit| translate(exit.output.trim_end(), &words))
+    A::from_args(&[&app.program], &words)
+        .map_err(|exit| translate(exit.output.trim_end_matches('\n'), &words))
 }
 
 /// argh tells by a text only, so the text is taken apart; `words` are what argh was given.
@@ -185,4 +186,179 @@ fn translate(output: &str, words: &[&str]) -> Mistyped {
         "Too many arguments.".to_owned()
     };
     Mistyped { error: Error::new(message), is_about_value: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+    use std::path::PathBuf;
+
+    use slipway::ctx::Ctx;
+    use slipway::out::{Facts, Out};
+
+    use super::*;
+    use crate::app::Applet;
+    use crate::cli::{self, Verb, dispatch_verb};
+
+    /// Try things.
+    #[derive(FromArgs, ArgsInfo, Debug, PartialEq)]
+    #[argh(help_triggers("-h", "--help"))]
+    struct Args {
+        /// generate JSON output (pretty, short, or off)
+        #[argh(option, arg_name = "FORMAT", default = "Mode::Off", from_str_fn(cli::json_mode))]
+        json: Mode,
+        /// check
+        #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
+        verify: Option<bool>,
+        /// how many
+        #[argh(option, short = 'm', arg_name = "INT")]
+        max: Option<u64>,
+        /// root
+        #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
+        root: Option<PathBuf>,
+        /// one of many
+        #[argh(option, short = 'e', arg_name = "ERROR")]
+        expect: Vec<String>,
+        /// loud
+        #[argh(switch, short = 'l')]
+        loud: bool,
+        /// words
+        #[argh(positional, greedy, hidden_help)]
+        words: Vec<String>,
+    }
+
+    static VERBS: &[Verb<Args>] = &[
+        Verb::new("list", "List", |app, _, operands| {
+            app.out.print(&operands.join("+")).map(|()| 3)
+        })
+        .operands("[VERSION]")
+        .words(0, 2)
+        .default(),
+        Verb::new("call", "Call", |_, _, _| Ok(4)).words(3, 0),
+    ];
+
+    static APPLET: Applet = Applet {
+        names: &["try", "systemd-try"],
+        about: "try things",
+        compat: Some("systemd-try"),
+        manual: "",
+        section: 1,
+        is_server: false,
+        cli: || {
+            let command = Command::of::<Args>().verbs(VERBS);
+            command.shorthand('j', &["--json=auto"], "As --json=short", "json").shorthand(
+                'E',
+                &["--loud", "--max=7"],
+                "As --loud --max=7",
+                "json",
+            )
+        },
+        run: |_| Ok(0),
+        serve: None,
+    };
+
+    fn app(args: Vec<OsString>) -> (App, slipway::out::Captured) {
+        let (out, captured) = Out::captured(Facts::default());
+        let (program, invocation) = ("systemd-try".to_owned(), "systemd-try".to_owned());
+        (App { applet: &APPLET, ctx: Ctx::host([]), out, program, invocation, args }, captured)
+    }
+
+    fn args(line: &[&str]) -> Result<Args> {
+        parse(&mut app(line.iter().map(OsString::from).collect()).0)
+    }
+
+    fn refusal(line: &[&str]) -> String {
+        let error = args(line).unwrap_err();
+        assert_eq!(error.status(), 1);
+        error.to_string()
+    }
+
+    /// Standard output of what is answered instead of run.
+    fn answer(line: &[&str]) -> String {
+        let (mut app, captured) = app(line.iter().map(OsString::from).collect());
+        let error = parse::<Args>(&mut app).unwrap_err();
+        assert!(error.is_silent() && error.status() == 0);
+        captured.stdout()
+    }
+
+    fn verb(line: &[&str]) -> Result<(u8, String)> {
+        let (mut app, captured) = app(line.iter().map(OsString::from).collect());
+        let args: Args = parse(&mut app)?;
+        let status = dispatch_verb(&mut app, VERBS, &args, &args.words)?;
+        Ok((status, captured.stdout()))
+    }
+
+    #[test]
+    fn last_value_wins_and_lists_keep_all() {
+        let read = args(&["-m1", "--expect=a", "x", "-m", "2", "--ex", "", "-lm3", "y"]).unwrap();
+        assert_eq!((read.max, read.loud), (Some(3), true));
+        assert_eq!(read.expect, ["a", ""]);
+        assert_eq!(read.words, ["x", "y"]);
+    }
+
+    #[test]
+    fn shorthands_count_where_they_stand() {
+        assert_eq!(args(&["-j", "--json=off"]).unwrap().json, Mode::Off);
+        assert_eq!(args(&["--json=off", "-j"]).unwrap().json, Mode::Short);
+        assert_eq!(args(&["-E", "-m1"]).unwrap().max, Some(1));
+        let read = args(&["-m1", "-E"]).unwrap();
+        assert_eq!((read.max, read.loud), (Some(7), true));
+        assert_eq!(refusal(&["--json=auto"]), "Unknown argument to --json= switch: auto");
+    }
+
+    #[test]
+    fn values_are_refused_in_the_peers_words_wherever_they_stand() {
+        let bad = "Failed to parse boolean argument to '--verify=': maybe";
+        assert_eq!(refusal(&["--verify=maybe"]), bad);
+        assert_eq!(refusal(&["--verify=maybe", "--verify=no", "--help"]), bad);
+        assert_eq!(refusal(&["--verify="]), "Failed to parse boolean argument to '--verify=': ");
+        assert_eq!(refusal(&["--json=bad"]), "Unknown argument to --json= switch: bad");
+        assert_eq!(
+            refusal(&["-mx': y"]),
+            "Failed to parse --max= parameter 'x': y': invalid digit found in string"
+        );
+        assert_eq!(refusal(&["-x"]), "systemd-try: unrecognized option '-x'");
+    }
+
+    #[test]
+    fn operands_are_not_options_after_two_dashes_and_help_is_a_verb() {
+        assert_eq!(args(&["--", "--json=x", "-l"]).unwrap().words, ["--json=x", "-l"]);
+        assert_eq!(args(&["--root", "--help", "-"]).unwrap().words, ["-"]);
+        assert_eq!(args(&["help"]).unwrap().words, ["help"]);
+    }
+
+    #[test]
+    fn paths_may_be_any_bytes_and_other_values_must_be_text() {
+        let bytes = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        let (mut app1, _) = app(vec![bytes(b"--root=/a\xff")]);
+        let root = parse::<Args>(&mut app1).unwrap().root.unwrap();
+        assert_eq!(root.into_os_string(), bytes(b"/a\xff"));
+        for (args, position) in
+            [(vec![bytes(b"-e\xff")], 1), (vec![bytes(b"x"), bytes(b"--ex"), bytes(b"\xff")], 3)]
+        {
+            let error = parse::<Args>(&mut app(args).0).unwrap_err();
+            assert_eq!(error.to_string(), format!("Argument {position} is not valid UTF-8."));
+        }
+    }
+
+    #[test]
+    fn questions_are_answered_in_order() {
+        assert!(answer(&["--help", "--bogus"]).starts_with("> systemd-try [OPTION…] COMMAND …\n"));
+        assert!(answer(&["list", "--vers"]).starts_with("slipway "));
+        assert_eq!(answer(&["--json=help"]), "pretty\nshort\noff\n");
+        assert_eq!(refusal(&["--bogus", "-h"]), "systemd-try: unrecognized option '--bogus'");
+    }
+
+    #[test]
+    fn verbs_are_counted_and_guessed_as_by_the_peer() {
+        let says = |line: &[&str]| verb(line).unwrap_err().to_string();
+        assert_eq!(verb(&[]).unwrap(), (3, String::new()));
+        assert_eq!(verb(&["list", "-l", "7"]).unwrap(), (3, "7".to_owned()));
+        assert_eq!(says(&["list", "1", "2"]), "Too many arguments.");
+        assert_eq!(says(&["call", "1"]), "Too few arguments.");
+        assert_eq!(verb(&["call", "1", "2", "3", "4"]).unwrap().0, 4);
+        assert_eq!(says(&["lst"]), "Unknown command verb 'lst', did you mean 'list'?");
+        assert_eq!(says(&["wwwwwwwww\n"]), "Unknown command verb 'wwwwwwwww\\n'.");
+        assert!(verb(&["help", "x"]).unwrap().1.starts_with("> systemd-try"));
+    }
 }

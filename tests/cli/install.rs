@@ -1,0 +1,128 @@
+//! `slipway --install` in directories of our own.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::Path;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use crate::{SLIPWAY, answer, parts, slipway, text};
+
+/// A root directory with the executable in `/usr/bin`.
+fn root() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    fs::copy(SLIPWAY, root.path().join("usr/bin/slipway")).unwrap();
+    root
+}
+
+fn install(root: &Path, args: &[&str]) -> Output {
+    slipway().arg("--root").arg(root).arg("--install").args(args).output().unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// The names that --install makes, and the executable.
+fn expected() -> Vec<String> {
+    let mut names: Vec<String> =
+        answer(&["--list"]).lines().chain(["slipway"]).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn symbolic_links_are_relative_to_the_executable_beside_them() {
+    let root = root();
+    let bin = root.path().join("usr/bin");
+    let first = install(root.path(), &[]);
+    assert_eq!((first.status.code(), text(&first.stderr).as_str()), (Some(0), ""));
+    assert_eq!(names(&bin), expected());
+    for name in answer(&["--list"]).lines() {
+        assert_eq!(fs::read_link(bin.join(name)).unwrap(), Path::new("slipway"));
+    }
+}
+
+#[test]
+fn second_run_finds_nothing_to_do() {
+    for args in [&[][..], &["--hardlinks"][..], &["/usr/bin", "--hardlinks"][..]] {
+        let root = root();
+        assert!(install(root.path(), args).status.success());
+        let bin = root.path().join("usr/bin");
+        let second = parts(&install(root.path(), args));
+        let nothing = format!("Nothing to do in '{}'\n", bin.display());
+        assert_eq!(second, (Some(0), nothing, String::new()));
+        assert_eq!(names(&bin), expected());
+    }
+}
+
+#[test]
+fn hard_links_are_the_executable_and_replace_symbolic_ones() {
+    let root = root();
+    let bin = root.path().join("usr/bin");
+    assert!(install(root.path(), &[]).status.success());
+    assert!(install(root.path(), &["--hardlinks"]).status.success());
+    let inode = fs::metadata(bin.join("slipway")).unwrap().ino();
+    for name in answer(&["--list"]).lines() {
+        assert_eq!(fs::symlink_metadata(bin.join(name)).unwrap().ino(), inode, "{name}");
+    }
+    assert_eq!(names(&bin), expected());
+}
+
+#[test]
+fn file_of_somebody_else_stops_everything() {
+    let list = answer(&["--list"]);
+    let Some(taken) = list.lines().last() else { return };
+    let make_file = |path: &Path| fs::write(path, "mine").unwrap();
+    let make_link = |path: &Path| symlink("/bin/true", path).unwrap();
+    for make in [&make_file as &dyn Fn(&Path), &make_link] {
+        let root = root();
+        let bin = root.path().join("usr/bin");
+        make(&bin.join(taken));
+        let before = names(&bin);
+        let (status, out, err) = parts(&install(root.path(), &[]));
+        assert_eq!((status, out.as_str()), (Some(1), ""));
+        assert!(err.contains(&format!("Not links to slipway: '{}/{taken}'", bin.display())));
+        assert_eq!(names(&bin), before);
+    }
+}
+
+#[test]
+fn link_to_an_older_slipway_is_replaced() {
+    let list = answer(&["--list"]);
+    let Some(name) = list.lines().next() else { return };
+    let root = root();
+    let link = root.path().join("usr/bin").join(name);
+    symlink("/opt/old/slipway", &link).unwrap();
+    assert!(install(root.path(), &["/usr/bin", name]).status.success());
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("slipway"));
+    assert_eq!(names(&root.path().join("usr/bin")).len(), 2);
+}
+
+#[test]
+fn executable_elsewhere_is_named_by_its_path_and_must_be_below_the_root() {
+    let list = answer(&["--list"]);
+    let Some(name) = list.lines().next() else { return };
+    let elsewhere = tempfile::tempdir().unwrap();
+    let done = slipway().arg("--install").arg(elsewhere.path()).output().unwrap();
+    assert!(done.status.success());
+    let executable = fs::canonicalize(SLIPWAY).unwrap();
+    assert_eq!(fs::read_link(elsewhere.path().join(name)).unwrap(), executable);
+
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("usr/bin")).unwrap();
+    let (status, _, err) = parts(&install(root.path(), &[]));
+    assert_eq!(status, Some(1));
+    assert!(err.contains("is not below") && err.contains("Hint: copy it to '/usr/bin/slipway'"));
+    assert!(names(&root.path().join("usr/bin")).is_empty());
+
+    let (status, _, err) = parts(&install(root.path(), &["/nowhere"]));
+    assert_eq!(status, Some(1));
+    assert!(err.ends_with("/nowhere' is not a directory\n"), "{err}");
+}
