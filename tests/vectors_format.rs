@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 
 use serde_json::Value;
+use slipway::format::gpt;
 use slipway::format::manifest::{self, Freshness};
 use slipway::format::pattern::{self, Fields, ListError, Match, Pattern};
 use slipway::format::version;
@@ -162,6 +163,43 @@ fn decode_base64(text: &str) -> Vec<u8> {
         }
     }
     bytes
+}
+
+#[test]
+fn derived_types_are_the_peers() {
+    let rows: Value = serde_json::from_str(include_str!("vectors/gpt/derived-types.json")).unwrap();
+    let uuid = |value: &Value| value.as_str().unwrap().parse::<uuid::Uuid>().unwrap();
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 15);
+    for row in rows {
+        let derived = gpt::derived_types(uuid(&row["type"]));
+        assert_eq!(derived, (uuid(&row["partial"]), uuid(&row["pending"])), "{row}");
+    }
+}
+
+#[test]
+fn partition_types_have_the_peers_names() {
+    let rows: Vec<(&str, &str)> = include_str!("vectors/gpt/types.tsv")
+        .lines()
+        .map(|l| l.split_once('\t').unwrap())
+        .collect();
+    // Names without an architecture mean that of the machine the table was recorded on.
+    let is_same_machine = cfg!(target_arch = "x86_64");
+    let is_native = |name: &str| {
+        let arch = name.trim_start_matches("root").trim_start_matches("usr");
+        ["", "-verity", "-verity-sig"].contains(&arch) || arch.starts_with("-secondary")
+    };
+    let mut names: Vec<String> = gpt::types::names().collect();
+    for (name, id) in &rows {
+        if is_same_machine || !is_native(name) {
+            let uuid = gpt::types::by_name(name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(uuid.to_string(), *id, "{name}");
+            let first = rows.iter().find(|row| row.1 == *id).unwrap().0;
+            assert_eq!(gpt::types::name(uuid).as_deref(), Some(first));
+        }
+        names.retain(|known| known != name);
+    }
+    assert_eq!(names, [""; 0], "names the peer does not know");
 }
 
 fn to_json(fields: &Fields) -> Value {

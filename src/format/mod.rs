@@ -1,5 +1,8 @@
 //! Bytes ⇄ values. No I/O, no `unsafe`, bounded, fuzzed, with golden vectors.
 
+mod bytes;
+mod crc32;
+pub mod gpt;
 pub mod manifest;
 pub mod number;
 pub mod pattern;

@@ -12,13 +12,12 @@ mod parse;
 
 use std::fmt;
 
+use crate::format::gpt::MAX_LABEL_UNITS;
 use crate::format::version;
 
+pub(crate) use fields::parse_uuid;
 pub use fields::{Fields, Wildcard};
 pub use parse::{ListError, PatternError, PatternErrorKind, parse_list};
-
-/// Longest GPT partition label in UTF-16 units.
-pub const MAX_LABEL_UNITS: usize = 36;
 
 /// A compiled `MatchPattern=` word.
 #[derive(Clone, Debug, PartialEq, Eq)]

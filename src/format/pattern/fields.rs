@@ -168,7 +168,7 @@ pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
 }
 
 /// Exactly 64 hex digits of any case.
-pub(crate) fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if pairs.len() != 32 || !rest.is_empty() {
         return None;
