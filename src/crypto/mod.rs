@@ -1,4 +1,5 @@
-//! Hashes and text forms of bytes.
+//! Hashes, text forms of bytes, and the OpenPGP policy.
 
 pub mod hash;
+pub mod openpgp;
 pub mod text;
