@@ -1,5 +1,6 @@
 //! The updater: transfers from versioned sources to versioned targets.
 
+pub mod discover;
 pub mod job;
 pub mod model;
 pub mod plan;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use crate::disk::partition_path;
 use crate::format::pattern::{Fields, Pattern};
 
 /// One `*.transfer` file.
@@ -221,11 +222,7 @@ impl Slot {
     ///
     /// DIFFERS: the peer shows `/proc/self/fd/3p2` (D3).
     pub fn shown(&self) -> String {
-        let disk = self.disk.display().to_string();
-        let is_node = disk.starts_with("/dev/");
-        let ends_in_digit = disk.ends_with(|c: char| c.is_ascii_digit());
-        let p = if ends_in_digit || !is_node { "p" } else { "" };
-        format!("{disk}{p}{}", self.number)
+        partition_path(&self.disk, self.number).display().to_string()
     }
 }
 

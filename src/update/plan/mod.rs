@@ -210,7 +210,7 @@ pub fn update(
     for (index, draft) in drafts {
         let Some(entry) = entries.get(index) else { continue };
         let step = match draft {
-            Draft::Done(step) => step,
+            Draft::Done(step) => *step,
             Draft::Acquire(wish) => {
                 let Wish { source, name, fields, partial } = *wish;
                 let room = Room {
@@ -240,7 +240,7 @@ pub fn update(
 
 /// A step before slots are given out.
 enum Draft {
-    Done(Step),
+    Done(Box<Step>),
     Acquire(Box<Wish>),
 }
 
@@ -257,10 +257,10 @@ fn draft(entry: &Entry, set: &UpdateSet<'_>, place: usize) -> Result<Draft, Refu
     let installed = set.installed.get(place).copied().flatten();
     match installed {
         Some(instance) if instance.state == State::Installed => {
-            return Ok(Draft::Done(Step::Keep { instance: instance.clone() }));
+            return Ok(Draft::Done(Box::new(Step::Keep { instance: instance.clone() })));
         }
         Some(instance) if instance.state == State::Pending => {
-            return Ok(Draft::Done(install_pending(entry, instance)));
+            return Ok(Draft::Done(Box::new(install_pending(entry, instance))));
         }
         _ => {}
     }
@@ -389,3 +389,6 @@ fn goal(
     };
     Ok(Goal::Slot { slot, label: name })
 }
+
+#[cfg(test)]
+mod tests;
