@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use ::slipway::ctx::Ctx;
 use ::slipway::error::Result;
 use ::slipway::out::Out;
+use ::slipway::varlink::activation::Activation;
 
 use crate::cli::Command;
 
@@ -27,8 +28,9 @@ pub(crate) struct Applet {
     pub(crate) cli: fn() -> Command,
     /// Runs it and returns the exit status.
     pub(crate) run: fn(&mut App) -> Result<u8>,
-    /// What to run instead when the service manager passed a socket named `varlink`.
-    pub(crate) serve: Option<fn(&mut App) -> Result<u8>>,
+    /// What to run instead, arguments unread, when the service manager passed a socket named
+    /// `varlink` or somebody wants the applet to serve Varlink on a path.
+    pub(crate) serve: Option<fn(&mut App, Activation) -> Result<u8>>,
 }
 
 impl Applet {

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use ::slipway::ctx::Ctx;
 use ::slipway::error::{Error, Result};
 use ::slipway::out::Out;
+use ::slipway::varlink::activation;
 use ::slipway::{log, sys};
 
 use crate::app::{App, Applet};
@@ -73,19 +74,67 @@ fn basename(name: &OsStr) -> String {
     base.strip_prefix('-').unwrap_or(&base).to_owned()
 }
 
-/// Runs the applet of `app`.
+/// Runs the applet of `app`, or serves with it where this process was started for that.
 pub(crate) fn run(app: &mut App) -> Result<u8> {
+    if let Some(serve) = app.applet.serve
+        && let Some(activation) = activation::detect(&app.ctx)?
+    {
+        sys::signal::set_pipe_ends_process(false);
+        // Not for the processes we start.
+        app.ctx = activation::cleared(&app.ctx);
+        return serve(app, activation);
+    }
     sys::signal::set_pipe_ends_process(!app.applet.is_server);
     (app.applet.run)(app)
 }
 
-/// One line instead of Rust's three.
 fn report_panic(info: &std::panic::PanicHookInfo<'_>) {
+    // Nobody is left to tell when standard error is gone.
+    let _ = io::stderr().write_all(panic_line(info).as_bytes());
+}
+
+/// One line instead of Rust's three.
+fn panic_line(info: &std::panic::PanicHookInfo<'_>) -> String {
     let payload = info.payload();
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
     let text = cli::printable(text.unwrap_or("unknown reason"));
     let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
-    // Nobody is left to tell when standard error is gone.
-    let _ = writeln!(io::stderr(), "slipway: internal error{place}: {text}; please report it");
+    format!("slipway: internal error{place}: {text}; please report it\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[test]
+    fn names_of_the_table_are_unique_and_sorted() {
+        let first: Vec<&str> = APPLETS.iter().map(|applet| applet.name()).collect();
+        assert!(first.is_sorted(), "{first:?}");
+        let mut names: Vec<&str> = APPLETS.iter().flat_map(|a| a.names).copied().collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for applet in APPLETS {
+            assert!(!applet.about.ends_with('.') && matches!(applet.section, 1 | 8));
+            assert!(applet.compat.is_none_or(|peer| applet.names.contains(&peer)));
+        }
+    }
+
+    #[test]
+    fn panic_is_one_line_with_the_place() {
+        let line = Arc::new(Mutex::new(String::new()));
+        let seen = Arc::clone(&line);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| *seen.lock().unwrap() = panic_line(info)));
+        let result = std::panic::catch_unwind(|| panic!("two\nlines {}", 1));
+        std::panic::set_hook(before);
+        assert!(result.is_err());
+        let line = line.lock().unwrap();
+        assert!(line.starts_with("slipway: internal error at applets/dispatch.rs:"), "{line}");
+        assert!(line.ends_with(": two\\nlines 1; please report it\n"), "{line}");
+    }
 }
