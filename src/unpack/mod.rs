@@ -22,6 +22,7 @@ mod decode;
 mod hint;
 mod lz4;
 mod pull;
+pub mod tar;
 pub mod zero;
 
 pub use hint::size_hint;
