@@ -53,7 +53,8 @@ impl FileDisk {
         } else {
             None
         };
-        let path = path.to_path_buf();
+        // A name under /dev/disk has no rule for the names of its partitions.
+        let path = if is_device { path.canonicalize()? } else { path.to_path_buf() };
         let is_direct_usable = AtomicBool::new(true);
         Ok(Self { path, file, direct, is_direct_usable, is_device, size, sector_size })
     }
@@ -98,8 +99,8 @@ impl Disk for FileDisk {
 
     fn write_bulk(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.check(offset, bytes.len() as u64)?;
-        let is_aligned = offset.is_multiple_of(BULK_ALIGN as u64)
-            && bytes.len().is_multiple_of(BULK_ALIGN)
+        let is_aligned = offset.is_multiple_of(u64::from(self.sector_size))
+            && (bytes.len() as u64).is_multiple_of(u64::from(self.sector_size))
             && bytes.as_ptr().align_offset(BULK_ALIGN) == 0;
         if let Some(direct) = &self.direct
             && is_aligned

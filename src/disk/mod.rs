@@ -5,14 +5,14 @@
 //! [`Disk::sync`]s may be lost, in any order.
 
 mod file;
+pub mod table;
 
 use std::io;
 use std::path::Path;
 
 pub use file::FileDisk;
 
-/// Alignment that lets [`Disk::write_bulk`] bypass the page cache: of the offset, of the length and
-/// of the buffer's address.
+/// Alignment of the buffer's address that lets [`Disk::write_bulk`] bypass the page cache.
 pub const BULK_ALIGN: usize = 4096;
 
 /// Random access to a whole disk. Offsets and lengths are bytes and need no alignment.
@@ -30,8 +30,8 @@ pub trait Disk: Send + Sync {
     /// [`Disk::sync`] only.
     fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// As [`Disk::write_at`], for payload: may bypass the page cache where everything is a
-    /// multiple of [`BULK_ALIGN`].
+    /// As [`Disk::write_at`], for payload: may bypass the page cache where the buffer is aligned to
+    /// [`BULK_ALIGN`] and offset and length are whole sectors.
     fn write_bulk(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.write_at(offset, bytes)
     }

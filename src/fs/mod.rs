@@ -125,9 +125,13 @@ impl Files {
         file.sync_all()
     }
 
-    /// Makes the names in the directory of `path` durable.
+    /// Makes the name `path` itself durable.
     pub fn sync_parent(&self, path: &Path) -> io::Result<()> {
-        let dir = fs::parent(path);
+        self.sync_dir(fs::parent(path))
+    }
+
+    /// Makes the names in a directory durable.
+    pub fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.announce(&Change::SyncDir(dir))?;
         fs::sync_dir(dir)
     }

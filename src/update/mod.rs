@@ -1,6 +1,7 @@
 //! The updater: transfers from versioned sources to versioned targets.
 
 pub mod discover;
+pub mod engine;
 pub mod job;
 pub mod model;
 pub mod plan;

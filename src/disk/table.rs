@@ -1,0 +1,62 @@
+//! The partition table of a disk: read it, or change it under the lock, in the steps that survive
+//! a power cut.
+
+use std::io;
+use std::path::Path;
+
+use super::Disk;
+use crate::error::{Context as _, Error, Result};
+use crate::format::gpt::{self, GptError, Loaded, Step, Table};
+
+/// Reads the table. `path` is for messages.
+///
+/// # Errors
+///
+/// There is no GPT, or none that could be trusted; or the disk cannot be read.
+pub fn read(disk: &dyn Disk, path: &Path) -> Result<Loaded> {
+    let mut read = |offset: u64, len: usize| -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        disk.read_at(offset, &mut buffer)?;
+        Ok(buffer)
+    };
+    gpt::load(disk.size_bytes(), disk.sector_size_bytes(), &mut read).map_err(|err| match err {
+        GptError::Io(err) => Error::because(
+            format!("Failed to read the partition table of '{}'", path.display()),
+            err,
+        ),
+        err => Error::new(format!("Disk {} has no GPT disk label, not suitable.", path.display()))
+            .hint(err.to_string()),
+    })
+}
+
+/// Locks the disk, reads the table, lets `change` work on it and writes it back, if it is another
+/// one then. The result is the table as it is now on the disk.
+///
+/// # Errors
+///
+/// As [`read`]; what `change` says, in which case nothing has been written; or the disk cannot be
+/// written.
+pub fn change(
+    disk: &dyn Disk,
+    path: &Path,
+    change: &mut dyn FnMut(&mut Table) -> Result<()>,
+) -> Result<Table> {
+    let failed = || format!("Failed to write the partition table of '{}'", path.display());
+    // Device managers wait for this lock before they look at the disk.
+    let lock = disk.lock().context(|| format!("Failed to lock '{}'", path.display()))?;
+    let mut table = read(disk, path)?.table;
+    let old = table.clone();
+    change(&mut table)?;
+    if table != old {
+        for step in table.writes() {
+            match step {
+                Step::Write { offset, bytes, what } => {
+                    disk.write_at(offset, &bytes).context(|| format!("{}: {what}", failed()))?;
+                }
+                Step::Sync => disk.sync().context(failed)?,
+            }
+        }
+    }
+    drop(lock);
+    Ok(table)
+}
