@@ -7,13 +7,19 @@ mod app;
 mod cli;
 mod dispatch;
 mod slipway;
+#[cfg(feature = "vercmp")]
+mod vercmp;
 
 use std::process::ExitCode;
 
 use app::Applet;
 
 /// Every applet of this build, sorted by canonical name.
-static APPLETS: &[&Applet] = &[&slipway::APPLET];
+static APPLETS: &[&Applet] = &[
+    &slipway::APPLET,
+    #[cfg(feature = "vercmp")]
+    &vercmp::APPLET,
+];
 
 fn main() -> ExitCode {
     dispatch::main()

@@ -12,11 +12,65 @@ const MAX_BYTES: usize = 255;
 
 /// True for what `@v` may capture: 1 to 255 of `A-Z a-z 0-9 . _ - + ~ ^`.
 pub fn is_valid(version: &str) -> bool {
-    !version.is_empty()
-        && version.len() <= MAX_BYTES
-        && version.bytes().all(|c| {
-            c.is_ascii_alphanumeric() || matches!(c, b'.' | b'_' | b'-' | b'+' | b'~' | b'^')
-        })
+    !version.is_empty() && version.len() <= MAX_BYTES && has_legal_characters(version)
+}
+
+/// True if there are only `A-Z a-z 0-9 . _ - + ~ ^`. Others can be compared, as separators.
+pub fn has_legal_characters(version: &str) -> bool {
+    let is_mark = |c| matches!(c, b'.' | b'_' | b'-' | b'+' | b'~' | b'^');
+    version.bytes().all(|c| c.is_ascii_alphanumeric() || is_mark(c))
+}
+
+/// How two versions are to be related.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// `<`, `lt`
+    Less,
+    /// `<=`, `le`
+    LessOrEqual,
+    /// `=`, `==`, `eq`
+    Equal,
+    /// `!=`, `<>`, `ne`
+    NotEqual,
+    /// `>=`, `ge`
+    GreaterOrEqual,
+    /// `>`, `gt`
+    Greater,
+}
+
+impl Operator {
+    /// The longest operator at the beginning, and what follows it.
+    pub fn parse_prefix(text: &str) -> Option<(Self, &str)> {
+        const TABLE: [(&str, Operator); 14] = [
+            ("==", Operator::Equal),
+            ("=", Operator::Equal),
+            ("!=", Operator::NotEqual),
+            ("<>", Operator::NotEqual),
+            ("<=", Operator::LessOrEqual),
+            ("<", Operator::Less),
+            (">=", Operator::GreaterOrEqual),
+            (">", Operator::Greater),
+            ("lt", Operator::Less),
+            ("le", Operator::LessOrEqual),
+            ("eq", Operator::Equal),
+            ("ne", Operator::NotEqual),
+            ("ge", Operator::GreaterOrEqual),
+            ("gt", Operator::Greater),
+        ];
+        TABLE.iter().find_map(|(word, operator)| Some((*operator, text.strip_prefix(word)?)))
+    }
+
+    /// True if `a` and `b` are so related, where `order` is that of `a` to `b`.
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Less => order.is_lt(),
+            Self::LessOrEqual => order.is_le(),
+            Self::Equal => order.is_eq(),
+            Self::NotEqual => order.is_ne(),
+            Self::GreaterOrEqual => order.is_ge(),
+            Self::Greater => order.is_gt(),
+        }
+    }
 }
 
 /// Which one is newer: `Greater` if `a` is. `Equal` does not mean equal spelling (`1.0`, `01.0`).
