@@ -15,7 +15,7 @@ pub(crate) struct Applet {
     pub(crate) names: &'static [&'static str],
     /// One line for `slipway --help` and the manual's NAME section; no final stop.
     pub(crate) about: &'static str,
-    /// The peer's tool that this one can replace.
+    /// The peer's tool, or the verb of one, that this one can replace.
     pub(crate) compat: Option<&'static str>,
     /// The manual, in Markdown.
     pub(crate) manual: &'static str,

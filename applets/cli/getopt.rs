@@ -16,6 +16,8 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use slipway::out::escape::line as printable;
+
 use super::command::{Arity, Opt};
 
 /// One meaningful piece of a command line.
@@ -170,13 +172,6 @@ impl<'a> Iterator for Scanner<'a> {
             }
         }
     }
-}
-
-/// Text from outside, harmless for a terminal: control characters are shown escaped.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
 }
 
 #[cfg(test)]

@@ -60,8 +60,9 @@ mod verb;
 mod version;
 
 pub(crate) use command::{Command, VerbInfo};
-pub(crate) use getopt::{Order, printable};
+pub(crate) use getopt::Order;
 pub(crate) use help::render as render_help;
 pub(crate) use parse::{parse, parse_order};
+pub(crate) use slipway::out::escape::line as printable;
 pub(crate) use value::{boolean, json_mode, path};
 pub(crate) use verb::{Verb, dispatch_verb};

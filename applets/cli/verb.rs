@@ -4,9 +4,9 @@
 //! messages and the guess at a mistyped verb are the peer's.
 
 use slipway::error::{Error, Result};
+use slipway::out::escape::line as printable;
 
 use super::command::VerbInfo;
-use super::getopt::printable;
 use super::help;
 use crate::app::App;
 

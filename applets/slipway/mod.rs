@@ -23,7 +23,7 @@ use crate::{APPLETS, dispatch};
 /// Row of the applet table.
 pub(crate) static APPLET: Applet = Applet {
     names: &["slipway"],
-    about: "the machine's life in one executable",
+    about: "The machine's life in one executable",
     compat: None,
     manual: include_str!("manual.md"),
     section: 1,

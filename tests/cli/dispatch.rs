@@ -50,7 +50,7 @@ fn name_that_is_not_text_is_refused_and_shown_harmlessly() {
     let name = std::ffi::OsStr::new("\x1b[2J");
     let output = slipway().arg0(name).output().unwrap();
     assert_eq!(output.status.code(), Some(127));
-    assert!(text(&output.stderr).contains("'\\u{1b}[2J'"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("'\\x1b[2J'"), "{}", text(&output.stderr));
 }
 
 #[test]
