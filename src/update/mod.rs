@@ -6,3 +6,4 @@ pub mod job;
 pub mod model;
 pub mod plan;
 pub mod sets;
+pub mod web;
