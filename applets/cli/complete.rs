@@ -168,33 +168,57 @@ fn zsh_function(applet: &Applet, command: &Command, function: &str) -> String {
     )
 }
 
+/// What the completions for fish ask: which applet is it, and is there a verb yet?
+const FISH_FUNCTIONS: &str = "\
+# fish completion for slipway and its applets; made by: slipway --generate=fish
+function __slipway_operands
+    set -l words (commandline -opc)
+    set -l name (string replace -r '^.*/' '' -- $words[1])
+    set -e words[1]
+    test \"$name\" != slipway; and echo $name
+    printf '%s\\n' (string match -v -- '-*' $words)
+end
+function __slipway_is
+    set -l words (__slipway_operands)
+    contains -- \"$words[1]\" $argv
+end
+function __slipway_lacks
+    set -l words (__slipway_operands)
+    for word in $words[2..]
+        contains -- $word $argv; and return 1
+    end
+    return 0
+end
+";
+
 /// The completion script for fish.
 pub(crate) fn fish(applets: &[&'static Applet]) -> String {
-    let mut text =
-        "# fish completion for slipway and its applets; made by: slipway --generate=fish\n"
-            .to_owned();
+    let mut text = FISH_FUNCTIONS.to_owned();
     for (applet, command) in rows(applets) {
-        for name in applet.names {
-            let verbs: Vec<&str> = command.verbs.iter().map(|verb| verb.name).collect();
-            let no_verb = format!("not __fish_seen_subcommand_from {}", verbs.join(" "));
-            fish_lines(&mut text, name, &command, "", &no_verb);
-            if !applet.is_multiplexer() {
-                let selected = format!("__fish_seen_subcommand_from {name}");
-                let no_verb = format!("{selected}; and {no_verb}");
-                fish_lines(&mut text, "slipway", &command, &selected, &no_verb);
-            }
+        if applet.is_multiplexer() {
+            fish_lines(&mut text, "slipway", &command, "__slipway_is ''");
+            continue;
         }
+        for name in applet.names {
+            fish_lines(&mut text, name, &command, "");
+        }
+        let names = applet.names.join(" ");
+        fish_lines(&mut text, "slipway", &command, &format!("__slipway_is {names}"));
     }
     text
 }
 
-fn fish_lines(text: &mut String, name: &str, command: &Command, when: &str, no_verb: &str) {
-    let condition = |when: &str| match when {
-        "" => String::new(),
-        when => format!(" -n {}", fish_quote(when)),
+fn fish_lines(text: &mut String, name: &str, command: &Command, when: &str) {
+    let condition = |conditions: &[&str]| {
+        let all: Vec<&str> = conditions.iter().copied().filter(|c| !c.is_empty()).collect();
+        if all.is_empty() {
+            String::new()
+        } else {
+            format!(" -n {}", fish_quote(&all.join("; and ")))
+        }
     };
     for option in visible(command) {
-        let mut line = format!("complete -c {name}{}", condition(when));
+        let mut line = format!("complete -c {name}{}", condition(&[when]));
         if let Some(short) = option.short {
             line.push_str(&format!(" -s {short}"));
         }
@@ -211,8 +235,9 @@ fn fish_lines(text: &mut String, name: &str, command: &Command, when: &str, no_v
         }
         text.push_str(&format!("{line} -d {}\n", fish_quote(&option.help)));
     }
+    let verbs: Vec<&str> = command.verbs.iter().map(|verb| verb.name).collect();
+    let condition = condition(&[when, &format!("__slipway_lacks {}", verbs.join(" "))]);
     for verb in command.verbs.iter().filter(|verb| !verb.about.is_empty()) {
-        let condition = condition(no_verb);
         let about = fish_quote(verb.about);
         text.push_str(&format!("complete -c {name}{condition} -f -a {} -d {about}\n", verb.name));
     }

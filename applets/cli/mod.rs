@@ -11,7 +11,9 @@
 //!     manual: include_str!("manual.md"),
 //!     section: 8,
 //!     is_server: false,
-//!     cli: || Command::of::<Args>().verbs(VERBS),
+//!     cli: || Command::of::<Args>()
+//!         .verbs(VERBS)
+//!         .shorthand('j', &["--json=auto"], "Equivalent to --json=pretty or short", "json"),
 //!     run,
 //!     serve: None,
 //! };
@@ -43,6 +45,11 @@
 //!
 //! fn list(app: &mut App, args: &Args, operands: &[String]) -> Result<u8> { … }
 //! ```
+//!
+//! A value that names a file has the metavariable `PATH`, `DIR`, `FILE`, `DEVICE` or `IMAGE` and is
+//! read by [`path()`]: then it may be any bytes. An option that is a list (`Vec`) gets all values,
+//! the empty ones too; any other gets its last. Errors of values carry `{option}`, see `value.rs`.
+//! Whatever the tool is called, `--help`, `--version` and `--introspect-cli` are there.
 //!
 //! Invariants: an argument may be any bytes and never makes the program panic; the help is at most
 //! 80 columns wide and goes to standard output.

@@ -16,7 +16,7 @@ fn read_by(program: &str, args: &[&str], content: &str) -> Output {
 #[test]
 fn completions_are_valid_scripts() {
     for (shell, option) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
-        if !has("completions_are_valid_scripts", shell) {
+        if !has(&format!("completions_are_valid_scripts/{shell}"), shell) {
             continue;
         }
         let script = answer(&[&format!("--generate={shell}")]);
@@ -56,6 +56,41 @@ fn bash_offers_options_values_and_applets() {
         assert_eq!(offers(&["systemd-sysupdate", "enable-f"]), ["enable-feature"]);
         assert_eq!(offers(&["/usr/lib/systemd/systemd-sysupdate", "--json", "=", "s"]), ["short"]);
         assert_eq!(offers(&["slipway", "update", "--verify", "=", ""]), ["yes", "no"]);
+    }
+}
+
+/// What fish offers for the end of a command line, without the descriptions.
+fn fish_offers(directory: &Path, line: &str) -> Vec<String> {
+    let script = format!("source '{}'; complete -C '{line}'", directory.join("s.fish").display());
+    let output = Command::new("fish")
+        .args(["-N", "-c", &script])
+        .current_dir(directory)
+        .env("HOME", directory)
+        .output()
+        .unwrap();
+    assert_eq!(text(&output.stderr), "", "{line}");
+    text(&output.stdout).lines().map(|l| l.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn fish_offers_options_values_and_applets() {
+    if !has("fish_offers_options_values_and_applets", "fish") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("s.fish"), answer(&["--generate=fish"])).unwrap();
+    let offers = |line: &str| fish_offers(directory.path(), line);
+    assert_eq!(offers("slipway --hard"), ["--hardlinks"]);
+    assert_eq!(offers("slipway --generate=b"), ["--generate=bash"]);
+    assert_eq!(offers("slipway hel"), ["help"]);
+    for name in answer(&["--list"]).lines() {
+        assert_eq!(offers(&format!("{name} --he")), ["--help"], "{name}");
+        assert_eq!(offers(&format!("slipway {name} --he")), ["--help"], "{name}");
+        assert!(offers(&format!("slipway {name} --hardl")).is_empty(), "{name}");
+        if name == "update" {
+            assert_eq!(offers("slipway update check"), ["check-new"]);
+            assert!(offers("systemd-sysupdate list check").is_empty());
+        }
     }
 }
 

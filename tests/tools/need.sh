@@ -18,7 +18,7 @@ command -v cargo >/dev/null 2>&1 || {
 want cc gcc
 case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
 case $what in
-test) want file file; want xz xz-utils; want zstd zstd ;;
+test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base ;;
 diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
        want zstd zstd; want python3 python3
