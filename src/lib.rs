@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
 //! | services | [`varlink`] `http` `crypto` `unpack` `disk` [`conf`] [`out`] `notify` [`log`](mod@log) `condition` | format, sys |
+//! | services | `varlink` `http` `crypto` `unpack` `disk` [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -22,6 +23,7 @@
 //! - There is no global state but the log level.
 #![warn(rustdoc::broken_intra_doc_links)]
 
+pub mod condition;
 pub mod conf;
 pub mod crypto;
 pub mod ctx;
@@ -32,6 +34,7 @@ pub mod fs;
 #[cfg(feature = "update")]
 pub mod http;
 pub mod log;
+pub mod notify;
 pub mod out;
 pub mod sys;
 #[cfg(feature = "update")]

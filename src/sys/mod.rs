@@ -5,6 +5,7 @@
 
 pub mod blk;
 pub mod btrfs;
+pub mod cpu;
 pub mod fs;
 pub mod inherited;
 pub mod signal;
