@@ -1,5 +1,6 @@
 //! The updater: transfers from versioned sources to versioned targets.
 
+pub mod definitions;
 pub mod discover;
 pub mod engine;
 pub mod job;

@@ -4,12 +4,121 @@
 
 pub mod blockdev;
 pub mod directory;
+pub mod partition;
 pub mod paths;
 
 use std::cmp::Ordering;
+use std::path::{Path, PathBuf};
 
-use super::model::{Instance, Location};
+use super::model::{Entry, Instance, Location, State, Stock, TargetKind, Transfer};
+use super::web::Listings;
+use crate::ctx::Ctx;
+use crate::disk::Disks;
+use crate::error::{Error, Result};
 use crate::format::version;
+use crate::http::Client;
+
+/// What discovery needs besides definitions. One of these lives as long as the process, so that a
+/// manifest is fetched once.
+pub struct Finder<'a> {
+    /// The outside world.
+    pub ctx: &'a Ctx,
+    /// Where disks come from.
+    pub disks: &'a dyn Disks,
+    /// Where manifests come from.
+    pub client: &'a Client,
+    /// Manifests that were fetched already.
+    pub listings: &'a Listings,
+    /// `--transfer-source=`.
+    pub transfer_source: Option<PathBuf>,
+    /// `--verify=`.
+    pub verify: Option<bool>,
+}
+
+impl Finder<'_> {
+    /// Looks at the targets of all transfers and, unless offline, at the sources of the enabled
+    /// ones.
+    ///
+    /// # Errors
+    /// A place cannot be resolved or read, or a manifest is not to be had or not to be trusted.
+    pub fn find(&self, transfers: Vec<Transfer>, is_offline: bool) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        for transfer in transfers {
+            let target = self.target(&transfer)?;
+            entries.push(Entry { transfer, source: Stock::default(), target });
+        }
+        if !is_offline {
+            for entry in entries.iter_mut().filter(|entry| entry.transfer.is_enabled) {
+                entry.source = self.source(&entry.transfer)?;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Lists a target.
+    ///
+    /// # Errors
+    /// Its place cannot be resolved or read.
+    pub fn target(&self, transfer: &Transfer) -> Result<Stock> {
+        let target = &transfer.target;
+        let mut stock = if target.kind == TargetKind::Partition {
+            let disk = paths::disk(self.ctx, &target.path)?;
+            partition::list(self.disks, &disk, target.partition_type, &target.patterns)?
+        } else {
+            let path = Path::new(&target.path);
+            let place = paths::directory(self.ctx, target.relative_to, path, None)?;
+            let is_directory = target.kind.is_directory();
+            let instances = directory::list(&place, &target.patterns, is_directory)?;
+            Stock { instances, free: Vec::new(), place: Some(place) }
+        };
+        sort(&mut stock.instances);
+        Ok(stock)
+    }
+
+    /// Lists a source.
+    ///
+    /// # Errors
+    /// As [`Finder::target`], and what makes a manifest unusable.
+    pub fn source(&self, transfer: &Transfer) -> Result<Stock> {
+        let source = &transfer.source;
+        let mut stock = if source.kind.is_web() {
+            self.web(transfer)?
+        } else {
+            let anchor = self.transfer_source.as_deref();
+            let path = Path::new(&source.path);
+            let place = paths::directory(self.ctx, source.relative_to, path, anchor)?;
+            let is_directory = source.kind.is_directory();
+            let mut instances = directory::list(&place, &source.patterns, is_directory)?;
+            // What was left on the way in a source is nobody's version.
+            instances.retain(|instance| instance.state == State::Installed);
+            Stock { instances, free: Vec::new(), place: Some(place) }
+        };
+        sort(&mut stock.instances);
+        Ok(stock)
+    }
+
+    fn web(&self, transfer: &Transfer) -> Result<Stock> {
+        let source = &transfer.source;
+        let verify = self.verify.unwrap_or(transfer.verify);
+        let listing = self.listings.list(self.ctx, self.client, &source.path, verify)?;
+        let selected = listing.select(&source.patterns).map_err(|err| {
+            Error::new(err.to_string()).with_errno(22) // EINVAL
+        })?;
+        let instances = selected
+            .into_iter()
+            .map(|found| Instance {
+                version: found.version,
+                fields: found.fields,
+                state: State::Installed,
+                location: Location::Url {
+                    url: listing.url(&found.entry.name),
+                    name: found.entry.name.clone(),
+                },
+            })
+            .collect();
+        Ok(Stock { instances, free: Vec::new(), place: None })
+    }
+}
 
 /// Sorts newest first; within a version what is further along comes first, then by path; and says
 /// where two things claim to be the same version.
