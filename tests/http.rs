@@ -501,3 +501,47 @@ fn https_names_the_missing_feature() {
     let err = World::new().client.fetch("https://h/", 1).unwrap_err().to_string();
     assert!(err.contains("built without the feature 'tls'"), "{err}");
 }
+
+/// A world whose requests go through a proxy.
+fn with_proxy(variable: &str, value: &str, more: &[(&str, &str)]) -> Client {
+    let ctx = Ctx::host([]).with_clock(Arc::new(QuickClock::default())).with_env(variable, value);
+    let ctx = more.iter().fold(ctx, |ctx, (name, value)| ctx.with_env(name, value));
+    Client::with_options(&ctx, Options { retries: 0, ..options() })
+}
+
+#[test]
+fn plain_request_goes_to_the_proxy_with_the_whole_url() {
+    let proxy = HttpServer::start();
+    let client = with_proxy("http_proxy", &proxy.url("").replace("//", "//me:pw@"), &[]);
+    // The name does not exist: only the proxy may look it up.
+    for n in 0..3 {
+        let url = format!("http://server.invalid:8080/{n}?x");
+        proxy.on(&url, [Reply::file(payload()).framing(Framing::Length)]);
+        assert!(client.fetch(&url, 1 << 20).unwrap().unwrap() == payload());
+    }
+    let log = proxy.log();
+    assert_eq!(log[0].header("host"), Some("server.invalid:8080"));
+    assert_eq!(log[0].header("proxy-authorization"), Some("Basic bWU6cHc="));
+    assert_eq!(log.len(), 3);
+}
+
+#[test]
+fn exempt_hosts_are_asked_directly() {
+    let (proxy, server) = (HttpServer::start(), HttpServer::start());
+    server.on("/f", [Reply::file("x")]);
+    let client = with_proxy("all_proxy", &proxy.url(""), &[("no_proxy", "127.0.0.0/8")]);
+    assert_eq!(client.fetch(&server.url("/f"), 10).unwrap().unwrap(), b"x");
+    assert!(proxy.log().is_empty());
+}
+
+#[test]
+fn refusals_of_the_proxy_are_told() {
+    let proxy = HttpServer::start();
+    proxy.on("http://server.invalid/f", [Reply::status(407)]);
+    let client = with_proxy("http_proxy", &proxy.url(""), &[]);
+    let err = client.fetch("http://server.invalid/f", 10).unwrap_err().to_string();
+    assert_eq!(err, "HTTP request to http://server.invalid/f failed with code 407.");
+    let client = with_proxy("http_proxy", "socks5://127.0.0.1:1", &[]);
+    let err = client.fetch("http://server.invalid/f", 10).unwrap_err().to_string();
+    assert!(err.contains("$http_proxy: socks5 is not supported"), "{err}");
+}

@@ -269,7 +269,6 @@ fn new_agent(
     let builder = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
-        .proxy(None)
         .user_agent(options.user_agent.as_str())
         // An encoded body would not have the manifest's hash.
         .accept_encoding("identity")
@@ -282,7 +281,7 @@ fn new_agent(
     let builder = if is_tls { builder.tls_config(super::tls::config(ctx)?) } else { builder };
     #[cfg(not(feature = "tls"))]
     let _ = (ctx, is_tls);
-    proxy::agent(builder.build(), proxy)
+    proxy::agent(|tunnel| builder.proxy(tunnel).build(), proxy)
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ impl Url {
             scheme,
             user,
             host: host.to_ascii_lowercase(),
-            port: port.filter(|port| *port != scheme.default_port()),
+            port,
             target: format!("{slash}{}", encode(target)),
         };
         if scheme == Scheme::File {
@@ -197,8 +197,13 @@ impl Url {
         Some(format!("Basic {}", base64(&user)))
     }
 
+    /// The port, if the URL names one.
+    pub(super) fn explicit_port(&self) -> Option<u16> {
+        self.port
+    }
+
     fn authority(&self) -> String {
-        match self.port {
+        match self.port.filter(|port| *port != self.scheme.default_port()) {
             Some(port) => format!("{}:{port}", self.host),
             None => self.host.clone(),
         }

@@ -8,6 +8,9 @@
 //! assert_eq!(server.log()[1].header("range"), Some("bytes=4-"));
 //! ```
 //!
+//! As a proxy it answers for absolute URLs (`on("http://h/f", …)`) and, where the script says 200
+//! for a `host:port`, opens a tunnel to it.
+//!
 //! The replies of a path are used one after the other, the last one again and again. Every
 //! connection has its thread; all of them end when the server is dropped.
 #![allow(dead_code, unreachable_pub, reason = "shared by test crates, each of which uses a part")]
@@ -329,10 +332,30 @@ fn serve(stream: Box<dyn Stream>, socket: &TcpStream, state: &Mutex<State>) -> i
                 }
             }
         };
+        if request.method == "CONNECT" && reply.status == 200 {
+            stream.get_mut().write_all(b"HTTP/1.1 200 Go\r\n\r\n")?;
+            return tunnel(socket, &request.target);
+        }
         if !answer(&mut stream, socket, &request, &reply)? {
             return Ok(());
         }
     }
+    Ok(())
+}
+
+/// Carries bytes both ways until one side ends. The client is silent until it has the answer, so
+/// nothing of what it says to the target can be in our buffer.
+fn tunnel(client: &TcpStream, target: &str) -> io::Result<()> {
+    let server = TcpStream::connect(target)?;
+    let (mut from_server, mut to_client) = (server.try_clone()?, client.try_clone()?);
+    let back = thread::spawn(move || {
+        let _ = io::copy(&mut from_server, &mut to_client);
+        let _ = to_client.shutdown(std::net::Shutdown::Both);
+    });
+    let (mut from_client, mut to_server) = (client.try_clone()?, server);
+    let _ = io::copy(&mut from_client, &mut to_server);
+    let _ = to_server.shutdown(std::net::Shutdown::Both);
+    let _ = back.join();
     Ok(())
 }
 

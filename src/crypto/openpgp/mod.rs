@@ -13,6 +13,7 @@ mod cert;
 #[cfg(feature = "openpgp")]
 mod check;
 mod keyring;
+#[cfg(feature = "openpgp")]
 mod packet;
 
 use std::fmt;
