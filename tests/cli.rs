@@ -2,7 +2,13 @@
 //!
 //! Transcripts are `tests/cli/APPLET/*.trycmd`; `transcript.rs` beside them says how they read.
 //! `UPDATE=1` rewrites transcripts and the snapshot of all help texts; review the difference.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests; a skip is told on standard output"
+)]
 
 #[path = "cli/complete.rs"]
 mod complete;

@@ -1,5 +1,11 @@
 //! The same command lines read by the real systemd 262 and by us: message for message.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests; a skip is told on standard output"
+)]
 
 #[path = "common/peer.rs"]
 mod peer;
