@@ -90,6 +90,27 @@ fn streams_at_the_edge_of_what_is_accepted() {
     assert_eq!(check("edge"), 40);
 }
 
+#[test]
+fn blocks_are_decoded_by_any_number_of_threads() {
+    const SHA256: &str = "95f5d8ff443833f0d2663e2f31d25160cdb6b944fcae821069bf27b7136b35a9";
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/decompress/blocks");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let packed = std::fs::read(&path).unwrap();
+        for threads in [1, 2, 3, 8] {
+            let sink = Memory::default();
+            let options = Options { threads, ..Options::default() };
+            let done = unpack::unpack(&mut &packed[..], &sink, &options).unwrap();
+            assert_eq!(done.bytes, 5_244_114, "{path:?}");
+            let data = sink.0.lock().unwrap();
+            assert_eq!(hex(&Sha256::digest(&*data)), SHA256, "{path:?} {threads}");
+        }
+        count += 1;
+    }
+    assert_eq!(count, 8);
+}
+
 /// Archives that we deliberately treat otherwise than the peer, and why.
 const TAR_DIFFERS: [(&str, &str); 5] = [
     ("acl.tar", "a default ACL is no reason to make the directory 0000"),

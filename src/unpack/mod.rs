@@ -23,6 +23,7 @@ mod hint;
 mod lz4;
 mod pull;
 pub mod tar;
+mod xz;
 pub mod zero;
 
 pub use hint::size_hint;
@@ -251,6 +252,10 @@ pub fn unpack(
 ) -> Result<Unpacked, Error> {
     let head = Head::read(input)?;
     let format = sniff(head.bytes());
+    if format == Format::Xz {
+        let bytes = xz::unpack(head, input, sink, options)?;
+        return Ok(Unpacked { format, bytes });
+    }
     let bytes = match decoder(format)? {
         None => copy(&mut head.chain(input), sink, options)?,
         Some(decode) => copy(&mut Pull::new(head, input, decode), sink, options)?,

@@ -68,7 +68,9 @@ fn refusal(parts: &[Vec<u8>]) -> String {
 fn every_truncation_is_an_error_or_a_shorter_archive() {
     let whole = [file("a", b"hello"), pax(&[("mtime", "1.5")], file("b", &[7; 600])), END.to_vec()];
     let whole = whole.concat();
-    for len in 0..whole.len() {
+    // All around the edges of blocks, and some in between.
+    let is_near_an_edge = |len: &usize| (len + 2) % 512 < 5 || len % 61 == 0;
+    for len in (0..whole.len()).filter(is_near_an_edge) {
         let (dir, result) = try_extract(&whole[..len], 1 << 20);
         match result {
             Ok(done) => {
