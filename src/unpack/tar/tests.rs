@@ -69,7 +69,7 @@ fn every_truncation_is_an_error_or_a_shorter_archive() {
     let whole = [file("a", b"hello"), pax(&[("mtime", "1.5")], file("b", &[7; 600])), END.to_vec()];
     let whole = whole.concat();
     // All around the edges of blocks, and some in between.
-    let is_near_an_edge = |len: &usize| (len + 2) % 512 < 5 || len % 61 == 0;
+    let is_near_an_edge = |len: &usize| (len + 2) % 512 < 5 || len.is_multiple_of(61);
     for len in (0..whole.len()).filter(is_near_an_edge) {
         let (dir, result) = try_extract(&whole[..len], 1 << 20);
         match result {

@@ -84,7 +84,7 @@ pub(super) fn block_header(header: &[u8]) -> Result<BlockHeader, Error> {
     if flags & 0x80 != 0 {
         found.unpacked = Some(number()?);
     }
-    let mut last = (0, &rest[..0]);
+    let mut last: (u64, &[u8]) = (0, &[]);
     for _ in 0..=flags & 3 {
         let id = take_number(&mut rest).ok_or_else(invalid)?;
         let len = take_number(&mut rest).and_then(|len| usize::try_from(len).ok());
