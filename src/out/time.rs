@@ -4,7 +4,7 @@
 //! which names a file or holds a rule of POSIX, else `/etc/localtime`; files as in RFC 9636.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use time::{Date, Month, OffsetDateTime, Weekday};
 
@@ -14,9 +14,18 @@ use crate::ctx::Ctx;
 const BYTES_MAX: usize = 1 << 20;
 const DAY: i64 = 86_400;
 
-/// A time zone. Cheap to clone.
+/// A time zone. Cheap to make and to clone: what it holds is read when first asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Zone(Option<Arc<Rules>>);
+pub struct Zone(Option<Arc<Source>>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Source {
+    /// `$TZ`.
+    name: Option<String>,
+    /// Where named zones are.
+    dir: PathBuf,
+    rules: OnceLock<Option<Rules>>,
+}
 
 #[derive(Debug, PartialEq, Eq)]
 struct Rules {
@@ -41,11 +50,9 @@ impl Zone {
 
     /// The zone of the user: `$TZ`, else the machine's; UTC where neither can be read.
     pub fn load(ctx: &Ctx) -> Self {
-        let rules = match ctx.env("TZ") {
-            Some(text) => Rules::named(ctx, text.strip_prefix(':').unwrap_or(text)),
-            None => Rules::read(Path::new("/etc/localtime")),
-        };
-        Self(rules.map(Arc::new))
+        let name = ctx.env("TZ").map(|text| text.strip_prefix(':').unwrap_or(text).to_owned());
+        let dir = PathBuf::from(ctx.env("TZDIR").unwrap_or("/usr/share/zoneinfo"));
+        Self(Some(Arc::new(Source { name, dir, rules: OnceLock::new() })))
     }
 
     /// Microseconds since the epoch as date and time. `n/a` for 0 and for times that no calendar
@@ -53,7 +60,8 @@ impl Zone {
     pub fn timestamp(&self, usec: u64) -> String {
         let seconds = i64::try_from(usec / 1_000_000).unwrap_or(i64::MAX);
         let utc = Local { offset: 0, name: "UTC".to_owned() };
-        let local = self.0.as_ref().map_or(utc, |rules| rules.at(seconds));
+        let rules = self.0.as_ref().and_then(|source| source.rules());
+        let local = rules.map_or(utc, |rules| rules.at(seconds));
         match OffsetDateTime::from_unix_timestamp(seconds.saturating_add(local.offset)) {
             Ok(at) if usec > 0 => format!("{} {}", calendar(at), local.name),
             _ => "n/a".to_owned(),
@@ -82,11 +90,19 @@ fn calendar(at: OffsetDateTime) -> String {
     )
 }
 
+impl Source {
+    fn rules(&self) -> Option<&Rules> {
+        let read = || match &self.name {
+            Some(name) => Rules::named(&self.dir, name),
+            None => Rules::read(Path::new("/etc/localtime")),
+        };
+        self.rules.get_or_init(read).as_ref()
+    }
+}
+
 impl Rules {
-    fn named(ctx: &Ctx, name: &str) -> Option<Self> {
-        let dir = ctx.env("TZDIR").unwrap_or("/usr/share/zoneinfo");
-        let path =
-            if name.starts_with('/') { PathBuf::from(name) } else { Path::new(dir).join(name) };
+    fn named(dir: &Path, name: &str) -> Option<Self> {
+        let path = if name.starts_with('/') { PathBuf::from(name) } else { dir.join(name) };
         let is_inside = !name.is_empty() && !name.split('/').any(|part| part == "..");
         let from_file = if is_inside { Self::read(&path) } else { None };
         from_file.or_else(|| {
@@ -414,7 +430,11 @@ mod tests {
 
     #[test]
     fn zone_files_are_read_with_their_last_rule() {
-        let zone = |bytes: &[u8]| Zone(Some(Arc::new(Rules::parse(bytes).unwrap())));
+        let zone = |bytes: &[u8]| {
+            let rules = OnceLock::from(Rules::parse(bytes));
+            assert!(rules.get().unwrap().is_some());
+            Zone(Some(Arc::new(Source { name: None, dir: PathBuf::new(), rules })))
+        };
         let full = zone(&file());
         assert_eq!(full.timestamp(999_999_999_000_000), "Sun 2001-09-09 02:46:39 OLD");
         assert_eq!(full.timestamp(SEPTEMBER), "Sun 2020-09-13 15:26:40 RUL");
