@@ -160,11 +160,7 @@ fn decide_colors(ctx: &Ctx, is_on_tty: bool) -> Colors {
 
 /// The peer's words for yes and no.
 pub(crate) fn parse_flag(word: &str) -> Option<bool> {
-    match word.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
-        _ => None,
-    }
+    crate::format::number::parse_bool(word)
 }
 
 type Sink = Box<dyn Write + Send>;
