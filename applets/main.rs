@@ -7,8 +7,8 @@ mod app;
 mod cli;
 mod dispatch;
 mod slipway;
-#[cfg(feature = "varlinkctl")]
-mod varlinkctl;
+#[cfg(feature = "update")]
+mod update;
 #[cfg(feature = "vercmp")]
 mod vercmp;
 
@@ -19,8 +19,8 @@ use app::Applet;
 /// Every applet of this build, sorted by canonical name.
 static APPLETS: &[&Applet] = &[
     &slipway::APPLET,
-    #[cfg(feature = "varlinkctl")]
-    &varlinkctl::APPLET,
+    #[cfg(feature = "update")]
+    &update::APPLET,
     #[cfg(feature = "vercmp")]
     &vercmp::APPLET,
 ];

@@ -6,7 +6,8 @@
 //! | Layer | Modules | May use |
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
-//! | services | [`varlink`] `http` `crypto` `unpack` `disk` [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
+//! | services | [`varlink`] `http` `crypto` `unpack` `disk` [`conf`] [`out`] `notify` [`log`](mod@log) `condition` | format, sys |
+//! | services | `varlink` `http` `crypto` `unpack` `disk` [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!

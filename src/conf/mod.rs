@@ -11,6 +11,5 @@ pub mod ini;
 pub mod os_release;
 pub mod search;
 pub mod specifier;
-pub mod timespan;
 pub mod value;
 pub mod words;

@@ -25,6 +25,10 @@ pub enum Glyph {
     Sparkles,
     /// Item of a list.
     Bullet,
+    /// No longer supported.
+    MultiplicationSign,
+    /// Room is made.
+    Recycling,
 }
 
 impl Glyph {
@@ -41,6 +45,8 @@ impl Glyph {
             Self::Download => ("⤵️", "[D]"),
             Self::Sparkles => ("✨", "*"),
             Self::Bullet => ("•", "*"),
+            Self::MultiplicationSign => ("×", "x"),
+            Self::Recycling => ("♻️", "~"),
         };
         if is_utf8 { picture } else { ascii }
     }

@@ -9,5 +9,4 @@ pub mod cpu;
 pub mod fs;
 pub mod inherited;
 pub mod signal;
-pub mod sock_diag;
 pub mod spawn;

@@ -244,7 +244,6 @@ fn merge<'a>(installed: Vec<UpdateSet<'a>>, available: Vec<UpdateSet<'a>>) -> Up
             // Either spelling may be the one that is protected.
             set.flags.protected |= same.flags.protected;
             set.flags.obsolete |= same.flags.obsolete;
-            set.flags.newest |= same.flags.newest;
             set.available = same.available;
         }
         result.sets.push(set);

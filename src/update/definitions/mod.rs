@@ -16,7 +16,9 @@ use std::path::{Path, PathBuf};
 use super::model::Transfer;
 use crate::conf::search::{Found, SearchPath};
 use crate::ctx::Ctx;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::fs::Files;
+use crate::sys::fs::{chase, parent};
 
 const ENOENT: i32 = 2;
 
@@ -204,6 +206,18 @@ pub fn component_dropin(component: &str) -> PathBuf {
 }
 
 const ENABLED_DROPIN: &str = "50-systemd-sysupdate-enabled.conf";
+
+/// Writes the drop-in that switches something on or off.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_dropin(ctx: &Ctx, path: &Path, text: &str) -> Result<()> {
+    let failed = || format!("Failed to write drop-in '{}'", path.display());
+    let files = Files::default();
+    let path = chase(ctx.root(), path).context(failed)?;
+    files.create_dirs(parent(&path)).context(failed)?;
+    files.write_atomic(ctx, &path, text.as_bytes(), 0o644).context(failed)
+}
 
 /// What is in such a drop-in; `section` is `Feature` or `Component`.
 pub fn dropin_text(verb: &str, section: &str, is_enabled: bool) -> String {

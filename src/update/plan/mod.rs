@@ -166,7 +166,12 @@ fn check_acquirable(set: &UpdateSet<'_>) -> Result<(), Refusal> {
         return Err(Refusal::Obsolete { version });
     }
     if !set.flags.available {
-        return Err(Refusal::NotAvailable { version });
+        // What is there in part cannot be completed any more.
+        return Err(if set.flags.partial {
+            Refusal::Stuck { version }
+        } else {
+            Refusal::NotAvailable { version }
+        });
     }
     Ok(())
 }

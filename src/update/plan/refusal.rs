@@ -25,6 +25,11 @@ pub enum Refusal {
         /// The version.
         version: String,
     },
+    /// Partially acquired, and the sources no longer have it.
+    Stuck {
+        /// The version.
+        version: String,
+    },
     /// Offline, and not completely acquired.
     OnlyPartial {
         /// The version.
@@ -90,9 +95,9 @@ impl Refusal {
 
     fn errno(&self) -> i32 {
         match self {
-            Self::NotFound { .. } => 2,                        // ENOENT
-            Self::FewSlots { .. } | Self::NoSlot { .. } => 28, // ENOSPC
-            Self::OnlyPartial { .. } => 117,                   // EUCLEAN
+            Self::NotFound { .. } => 2,                           // ENOENT
+            Self::FewSlots { .. } | Self::NoSlot { .. } => 28,    // ENOSPC
+            Self::OnlyPartial { .. } | Self::Stuck { .. } => 117, // EUCLEAN
             Self::Name { cause, .. } => cause.errno(),
             Self::Clash { .. } => 17, // EEXIST
             _ => 22,                  // EINVAL
@@ -110,6 +115,11 @@ impl fmt::Display for Refusal {
             Self::NotAvailable { version } => {
                 write!(f, "Selected update '{version}' is not available, refusing.")
             }
+            Self::Stuck { version } => write!(
+                f,
+                "Selected update '{version}' is already acquired and partially installed. \
+                 Vacuum it to try installing again."
+            ),
             Self::OnlyPartial { version } => {
                 write!(f, "Selected update '{version}' is only partially downloaded, refusing.")
             }
