@@ -67,7 +67,11 @@ pub fn init(ctx: &Ctx, out: &Out) {
             Some(true) if !out.facts().colors.is_on() => Colors::C256,
             _ => out.facts().colors,
         },
-        name: program_name(ctx),
+        // Lines on the console carry no name, so most processes need not look for theirs.
+        name: match sink.form {
+            Form::Bare | Form::Prefixed => String::new(),
+            Form::Kernel | Form::Journal => program_name(ctx),
+        },
     };
     let is_null = settings.target == Target::Null;
     let filter = if is_null { LevelFilter::Off } else { filter_of(settings.max) };
