@@ -185,7 +185,11 @@ fn too_large(source: &str, place: &str, need: Option<u64>, room: u64) -> Error {
 /// Turns what went wrong in the pipeline into a sentence with names and sizes.
 pub(super) fn explain(source: &str, place: &str, err: unpack::Error) -> Error {
     match err {
-        unpack::Error::Read(err) => unwrap_error(&format!("Failed to read '{source}'"), err),
+        unpack::Error::Read(err) => match unpack::Error::from_read(err) {
+            unpack::Error::Read(err) => unwrap_error(&format!("Failed to read '{source}'"), err),
+            // It was one of the pipeline's own, in disguise.
+            err => explain(source, place, err),
+        },
         unpack::Error::Write(err) => {
             let is_full = err.kind() == io::ErrorKind::StorageFull;
             let error = unwrap_error(&format!("Failed to write '{place}'"), err);
