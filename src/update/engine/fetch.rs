@@ -38,8 +38,8 @@ pub(super) trait Place {
     fn earlier(&self) -> Option<Box<dyn Output + '_>>;
 
     /// Makes it ready: after the source has answered and fits as far as one can tell, before the
-    /// first byte. What is there already stays only if `is_resumed`.
-    fn begin(&mut self, is_resumed: bool) -> Result<()>;
+    /// first byte. So many of the bytes that are there already stay, and nothing else.
+    fn begin(&mut self, kept_bytes: u64) -> Result<()>;
 
     /// For writing; after [`Place::begin`].
     fn output(&self) -> Result<Box<dyn Output + '_>>;
@@ -69,14 +69,14 @@ pub(super) fn fetch(
         let resumed = resume.take().filter(|_| source.is_resumed());
         let is_resumed = resumed.is_some();
         progress.phase(&name, source.packed_bytes());
-        place.begin(is_resumed)?;
-        if !is_resumed && let Some(checkpoint) = &checkpoint {
-            checkpoint.clear();
-        }
         let (offset, hash) = match resumed {
             Some(resumed) => (resumed.point.offset, resumed.hash),
             None => (0, Sha256::new()),
         };
+        place.begin(offset)?;
+        if !is_resumed && let Some(checkpoint) = &checkpoint {
+            checkpoint.clear();
+        }
         progress.advance(offset);
         let source_name = source.name.clone();
         let (served, pumped) =

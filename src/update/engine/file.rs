@@ -149,13 +149,15 @@ impl PartialFile<'_> {
         }
     }
 
-    fn prepare(&mut self, is_resumed: bool) -> io::Result<()> {
+    fn prepare(&mut self, kept_bytes: u64) -> io::Result<()> {
         self.files.create_dirs(fs::parent(self.path))?;
         // Something else of that name can only be a leftover.
         if std::fs::symlink_metadata(self.path).is_ok_and(|stat| !stat.is_file()) {
             self.files.remove(self.path)?;
         }
-        let file = self.files.create_file(self.path, is_resumed)?;
+        let file = self.files.create_file(self.path, kept_bytes > 0)?;
+        // Zeros are not written, so nothing may be there.
+        file.set_len(kept_bytes)?;
         // Copy on write only fragments what is written once; most file systems have no such flag.
         let _ = fs::set_inode_flag(&file, IFlags::NOCOW, true);
         self.files.announce(&Change::Write(self.path))?;
@@ -175,8 +177,8 @@ impl Place for PartialFile<'_> {
         Some(Box::new(FileOutput { file }))
     }
 
-    fn begin(&mut self, is_resumed: bool) -> Result<()> {
-        self.prepare(is_resumed).context(|| format!("Failed to create '{}'", self.name()))
+    fn begin(&mut self, kept_bytes: u64) -> Result<()> {
+        self.prepare(kept_bytes).context(|| format!("Failed to create '{}'", self.name()))
     }
 
     fn output(&self) -> Result<Box<dyn Output + '_>> {

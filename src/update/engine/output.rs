@@ -101,6 +101,15 @@ impl Output for FileOutput {
     }
 
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+        // Zeros at the end are a hole that is not there yet.
+        match self.file.read_exact_at(buffer, offset) {
+            Err(err) if err.kind() == io::ErrorKind::UnexpectedEof => {
+                buffer.fill(0);
+                let size = self.file.metadata()?.len().saturating_sub(offset);
+                let there = usize::try_from(size).unwrap_or(usize::MAX).min(buffer.len());
+                self.file.read_exact_at(buffer.get_mut(..there).unwrap_or_default(), offset)
+            }
+            result => result,
+        }
     }
 }

@@ -197,7 +197,7 @@ impl Place for SlotPlace<'_> {
         is_ours.then(|| Box::new(self.slot_output()) as Box<dyn Output>)
     }
 
-    fn begin(&mut self, _: bool) -> Result<()> {
+    fn begin(&mut self, _: u64) -> Result<()> {
         let (label, partial) = (self.label, self.partial);
         self.slot = change(self.disk, &self.slot, &mut |entry| {
             label.clone_into(&mut entry.name);
