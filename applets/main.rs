@@ -9,6 +9,8 @@ mod dispatch;
 mod slipway;
 #[cfg(feature = "update")]
 mod update;
+#[cfg(feature = "varlinkctl")]
+mod varlinkctl;
 #[cfg(feature = "vercmp")]
 mod vercmp;
 
@@ -21,6 +23,8 @@ static APPLETS: &[&Applet] = &[
     &slipway::APPLET,
     #[cfg(feature = "update")]
     &update::APPLET,
+    #[cfg(feature = "varlinkctl")]
+    &varlinkctl::APPLET,
     #[cfg(feature = "vercmp")]
     &vercmp::APPLET,
 ];

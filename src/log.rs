@@ -18,7 +18,8 @@ use log::{Level, LevelFilter, Record};
 
 use crate::ctx::Ctx;
 use crate::error::Error;
-use crate::out::{Color, Colors, Out, Stderr, escape, time};
+use crate::out::time::Zone;
+use crate::out::{Color, Colors, Out, Stderr, escape};
 
 /// `log::info!(target: NOTICE, …)` is a message of syslog level notice.
 pub const NOTICE: &str = "slipway::notice";
@@ -57,6 +58,7 @@ pub fn init(ctx: &Ctx, out: &Out) {
     let sink = Sink::open(&settings, ctx, out);
     let style = Style {
         ctx: ctx.clone(),
+        zone: out.facts().zone.clone(),
         form: sink.form,
         max: settings.max,
         has_time: settings.has_time,
@@ -223,6 +225,7 @@ enum Form {
 
 struct Style {
     ctx: Ctx,
+    zone: Zone,
     form: Form,
     max: u8,
     has_time: bool,
@@ -264,7 +267,7 @@ impl Style {
         if self.has_time {
             let now = self.ctx.now().duration_since(std::time::SystemTime::UNIX_EPOCH);
             let usec = now.map_or(0, |now| u64::try_from(now.as_micros()).unwrap_or(0));
-            let _ = write!(lines, "{} ", time::timestamp(usec));
+            let _ = write!(lines, "{} ", self.zone.timestamp(usec));
         }
         if self.has_tid {
             let _ = write!(lines, "({}) ", rustix::thread::gettid().as_raw_nonzero());
@@ -415,6 +418,7 @@ mod tests {
     fn style(form: Form, colors: Colors) -> Style {
         Style {
             ctx: Ctx::host([]),
+            zone: Zone::UTC,
             form,
             max: 6,
             has_time: false,

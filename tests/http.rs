@@ -42,11 +42,17 @@ struct World {
 }
 
 fn options() -> Options {
+    // Long enough for the slowest machine; a test that waits for it uses `impatient`.
+    let long = Duration::from_secs(20);
+    Options { connect_timeout: long, low_speed_time: long, ..Options::default() }
+}
+
+fn impatient() -> Options {
     Options {
-        connect_timeout: Duration::from_secs(5),
         low_speed_time: Duration::from_millis(80),
         low_speed_limit: 1000,
-        ..Options::default()
+        retries: 0,
+        ..options()
     }
 }
 
@@ -272,11 +278,14 @@ fn download_larger_than_allowed_stops() {
 fn download_goes_on_where_the_connection_broke() {
     let whole = payload();
     let file = || Reply::file(payload()).etag("\"v1\"");
-    let faults: [fn(Reply, usize) -> Reply; 3] =
-        [Reply::truncate_after, Reply::reset_after, Reply::stall_after];
-    for fault in faults {
+    let faults: [(fn(Reply, usize) -> Reply, Options); 3] = [
+        (Reply::truncate_after, options()),
+        (Reply::reset_after, options()),
+        (Reply::stall_after, Options { retries: 100, ..impatient() }),
+    ];
+    for (fault, options) in faults {
         for framing in [Framing::Length, Framing::Chunked] {
-            let world = World::new();
+            let world = World::with(options.clone());
             world.server.on(
                 "/f",
                 [
@@ -288,7 +297,7 @@ fn download_goes_on_where_the_connection_broke() {
             );
             assert!(world.download("/f").unwrap() == whole);
             let log = world.server.log();
-            assert_eq!(log.len(), 4);
+            assert!(log.len() >= 4);
             assert_eq!(log[0].header("range"), None);
             for request in &log[1..] {
                 let range = request.header("range").unwrap();
@@ -425,7 +434,7 @@ fn garbage_for_an_answer_is_refused() {
 
 #[test]
 fn stalling_server_is_left() {
-    let world = World::with(Options { retries: 0, ..options() });
+    let world = World::with(impatient());
     world.server.on("/f", [Reply::file(payload()).stall_after(10)]);
     assert_eq!(
         world.refusal("/f"),
@@ -435,7 +444,7 @@ fn stalling_server_is_left() {
 
 #[test]
 fn dripping_server_is_left() {
-    let world = World::with(Options { retries: 0, ..options() });
+    let world = World::with(impatient());
     let drip = Reply::file(vec![1; 1000]).drip(1, Duration::from_millis(10));
     world.server.on("/f", [drip]);
     let err = world.download("/f").unwrap_err();

@@ -203,6 +203,76 @@ fn every_truncation_is_refused() {
     }
 }
 
+/// A key with a history; the data is the same for all.
+fn ask_history(signature: &str, keyring: &str, policy: &Policy) -> Result<Vec<Signer>, String> {
+    let ring = Keyring::from_bytes(read(&format!("history/{keyring}.pgp")));
+    let signature = read(&format!("history/{signature}.sig"));
+    verify(&signature, &read("history/data"), &ring, now(), policy).map_err(|err| err.to_string())
+}
+
+#[test]
+fn newest_statement_of_a_key_about_itself_counts() {
+    let policy = Policy::default();
+    let lax = Policy { expired_keys: true, ..Policy::default() };
+    // Signed after the first lifetime, which was extended in time.
+    assert!(ask_history("extended", "extended", &policy).is_ok());
+    for policy in [&policy, &lax] {
+        let err = ask_history("extended", "extended-before", policy).unwrap_err();
+        assert!(err.contains("was made after key ") && err.ends_with(" on 2024-12-31"), "{err}");
+    }
+    // A lifetime given later than the signature.
+    let err = ask_history("shortened", "shortened", &policy).unwrap_err();
+    assert!(err.ends_with(" expired on 2025-03-01"), "{err}");
+    assert!(ask_history("shortened", "shortened", &lax).is_ok());
+    // A revoked user id takes nothing with it while there is another.
+    assert!(ask_history("two", "two", &policy).is_ok());
+    // Statements of the administrator's keys may be as old as SHA-1, signatures may not.
+    assert!(ask_history("old", "old", &policy).is_ok());
+}
+
+#[test]
+fn subkeys_need_their_primary_key_and_its_consent() {
+    let policy = Policy::default();
+    assert!(ask_history("sub", "sub", &policy).is_ok());
+    assert!(ask_history("sub", "sub-revoked", &policy).unwrap_err().ends_with(" is revoked"));
+    let err = ask_history("over", "over", &policy).unwrap_err();
+    assert!(err.ends_with(" expired on 2024-12-31"), "the primary key: {err}");
+    // The consent is not part of what the primary key signs; spoil it.
+    let mut ring = read("history/sub.pgp");
+    let consent = ring.windows(3).position(|w| w == [32, 4, 0x19]).unwrap();
+    ring[consent + 110] ^= 1;
+    let result = verify(
+        &read("history/sub.sig"),
+        &read("history/data"),
+        &Keyring::from_bytes(ring.clone()),
+        now(),
+        &policy,
+    );
+    let err = result.unwrap_err().to_string();
+    assert!(err.contains(" has not agreed to be bound "), "{err}");
+    // And what it does sign.
+    ring = read("history/sub.pgp");
+    let end = ring.len() - 1;
+    ring[end] ^= 1;
+    let ring = Keyring::from_bytes(ring);
+    let result = verify(&read("history/sub.sig"), &read("history/data"), &ring, now(), &policy);
+    let err = result.unwrap_err().to_string();
+    assert!(err.ends_with(" is not bound to its primary key"), "{err}");
+}
+
+#[test]
+fn version_6_keys_and_signatures_are_understood() {
+    let ask = |data: &[u8]| {
+        let ring = Keyring::from_bytes(read("rfc9580/cert.pgp"));
+        verify(&read("rfc9580/text.sig"), data, &ring, now(), &Policy::default())
+    };
+    let text = read("rfc9580/text");
+    let signers = ask(&text).unwrap();
+    let print = "CB186C4F0609A697E4D52DFA6C722B0C1F1E27C18A56708F6525EC27BAD9ACC9";
+    assert_eq!(signers[0].fingerprint, print);
+    assert!(matches!(ask(&text[1..]), Err(Refusal::Bad(_))));
+}
+
 /// Deterministic noise: xorshift.
 struct Noise(u64);
 
@@ -239,11 +309,14 @@ fn damaged_input_never_panics() {
     let data = read("SHA256SUMS");
     let text = String::from_utf8(read("cases.jsonl")).unwrap();
     let policy = Policy { dsa: true, expired_keys: true, min_rsa_bits: 1, ..Policy::default() };
+    let mut pairs = vec![("rfc9580/text.sig".to_owned(), "rfc9580/cert.pgp".to_owned())];
     for line in text.lines() {
         let case: serde_json::Value = serde_json::from_str(line).unwrap();
-        let signature = read(case["signature"].as_str().unwrap());
-        let ring = read(case["keyring"].as_str().unwrap());
-        // Every bit of the key and of the signature's head, then noise everywhere.
+        let field = |name: &str| case[name].as_str().unwrap().to_owned();
+        pairs.push((field("signature"), field("keyring")));
+    }
+    for (signature, ring) in pairs {
+        let (signature, ring) = (read(&signature), read(&ring));
         for at in 0..rounds {
             let (mut signature, mut ring) = (signature.clone(), ring.clone());
             match at % 3 {

@@ -134,8 +134,11 @@ fn nothing_is_left_behind() {
         ["dbg!(", "todo!(", "unimplemented!(", "FIXME", "XXX", "#[ignore", "allow(dead_code"];
     let mut wrong = Vec::new();
     for path in files(".rs").iter().filter(|path| !path.ends_with("tidy.rs")) {
+        // Every test crate compiles the shared helpers anew and uses a part of them.
+        let is_shared = path.starts_with(top().join("tests/common"));
+        let words = words.iter().filter(|word| !(is_shared && word.ends_with("dead_code")));
         for (number, line) in fs::read_to_string(path).unwrap().lines().enumerate() {
-            for word in words.iter().filter(|word| line.contains(**word)) {
+            for word in words.clone().filter(|word| line.contains(**word)) {
                 wrong.push(format!("{}:{}: {word}", shown(path), number + 1));
             }
         }

@@ -251,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn random_command_lines_are_split_as_by_the_peer() {
+        for row in include_str!("../../tests/vectors/cmdline/random.jsonl").lines() {
+            let row: Value = serde_json::from_str(row).unwrap();
+            let ctx = Ctx::host([]).with_env("SYSTEMD_PROC_CMDLINE", row["line"].as_str().unwrap());
+            let word = row["word"].as_str().unwrap();
+            assert_eq!(row["result"], evaluate("KernelCommandLine", word, &ctx).unwrap(), "{row}");
+        }
+    }
+
+    #[test]
     fn one_trigger_is_enough_but_does_not_excuse_the_others() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join("sys/kernel")).unwrap();

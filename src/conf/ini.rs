@@ -154,7 +154,7 @@ impl<'k> Section<'k> {
             .strip_prefix('[')
             .and_then(|rest| rest.strip_suffix(']'))
             .ok_or_else(|| bad("Invalid section header"))?;
-        if name.is_empty() {
+        if name.is_empty() || name.contains(['[', ']']) {
             return Err(bad("Section header invalid"));
         }
         if let Some(key) = keys.iter().find(|key| key.section == name) {

@@ -11,5 +11,6 @@ pub mod ini;
 pub mod os_release;
 pub mod search;
 pub mod specifier;
+pub mod timespan;
 pub mod value;
 pub mod words;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::iter::Peekable;
+use std::str::Chars;
 
 use crate::ctx::Ctx;
 use crate::error::{Context as _, Error, Result};
@@ -36,13 +38,22 @@ impl OsRelease {
     /// none are skipped.
     pub fn parse(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
+        let mut letters = text.chars().peekable();
         let mut fields = BTreeMap::new();
-        for line in text.lines() {
-            let line = line.trim_start();
-            if let Some((name, value)) = line.split_once('=')
-                && !line.starts_with(['#', ';'])
-            {
-                fields.insert(name.trim().to_owned(), unquote(value));
+        while let Some(first) = letters.next() {
+            if matches!(first, '#' | ';') {
+                while letters.next_if(|letter| !is_line_end(*letter)).is_some() {}
+            } else if !first.is_ascii_whitespace() {
+                let mut name = first.to_string();
+                while let Some(letter) = letters.next_if(|letter| *letter != '=') {
+                    name.push(letter);
+                    if is_line_end(letter) {
+                        break;
+                    }
+                }
+                if !name.ends_with(is_line_end) && letters.next_if_eq(&'=').is_some() {
+                    fields.insert(name.trim_end().to_owned(), value(&mut letters));
+                }
             }
         }
         Self(fields)
@@ -54,27 +65,62 @@ impl OsRelease {
     }
 }
 
-/// Quotes and backslashes as the shell understands them, without any expansion.
-fn unquote(value: &str) -> String {
-    let mut text = String::with_capacity(value.len());
-    let mut kept = 0;
-    let mut quote = None;
-    let mut letters = value.trim_start().chars().peekable();
+fn is_line_end(letter: char) -> bool {
+    matches!(letter, '\n' | '\r')
+}
+
+/// Reads a value up to the end of its line. Quotes count at the start and directly behind other
+/// quotes only; they may hold line ends. What is neither quoted nor escaped loses the blanks at its
+/// end.
+fn value(letters: &mut Peekable<Chars<'_>>) -> String {
+    let mut text = String::new();
+    loop {
+        match letters.next_if(|letter| !is_line_end(*letter)) {
+            None => return text,
+            Some('\'') => text.extend(letters.by_ref().take_while(|letter| *letter != '\'')),
+            Some('"') => double_quoted(letters, &mut text),
+            Some(blank) if blank.is_ascii_whitespace() => {}
+            Some(first) => return plain(first, letters, text),
+        }
+    }
+}
+
+fn double_quoted(letters: &mut Peekable<Chars<'_>>, text: &mut String) {
     while let Some(letter) = letters.next() {
-        match (letter, quote) {
-            ('\'' | '"', None) => quote = Some(letter),
-            (_, Some(open)) if letter == open => quote = None,
-            ('\\', Some('"')) => match letters.peek() {
-                Some('"' | '\\' | '`' | '$') => text.extend(letters.next()),
-                _ => text.push('\\'),
-            },
-            ('\\', None) => text.extend(letters.next()),
+        match (letter, letters.peek().copied()) {
+            ('"', _) => return,
+            ('\\', Some('\n')) => {
+                letters.next();
+            }
+            ('\\', Some(special @ ('"' | '\\' | '`' | '$'))) => {
+                letters.next();
+                text.push(special);
+            }
+            // The letter behind a backslash is never a closing quote.
+            ('\\', Some(_)) => {
+                text.push('\\');
+                text.extend(letters.next());
+            }
+            ('\\', None) => return,
             _ => text.push(letter),
         }
-        // Blanks at the end go, unless something protected them.
-        if quote.is_some() || !letter.is_whitespace() {
+    }
+}
+
+fn plain(first: char, letters: &mut Peekable<Chars<'_>>, mut text: String) -> String {
+    let mut kept = text.len();
+    let mut next = Some(first);
+    while let Some(letter) = next {
+        if letter == '\\' {
+            text.extend(letters.next().filter(|escaped| !is_line_end(*escaped)));
             kept = text.len();
+        } else {
+            text.push(letter);
+            if !letter.is_ascii_whitespace() {
+                kept = text.len();
+            }
         }
+        next = letters.next_if(|letter| !is_line_end(*letter));
     }
     text.truncate(kept);
     text
@@ -110,6 +156,25 @@ mod tests {
         assert_eq!(OsRelease::load(&ctx).unwrap().get("ID"), "usr");
         std::fs::write(dir.path().join("etc/os-release"), "ID=etc\n").unwrap();
         assert_eq!(OsRelease::load(&ctx).unwrap().get("ID"), "etc");
+    }
+
+    /// Random values of `IMAGE_ID=` and what `%M` of systemd-sysupdate 262.1 made of them. Its log
+    /// shows every line end as one line feed.
+    #[test]
+    fn random_values_are_read_as_by_the_peer() {
+        let rows = include_str!("../../tests/vectors/os-release/random.jsonl");
+        let lines = |text: &str| -> String {
+            let lines: Vec<&str> =
+                text.split(is_line_end).filter(|line| !line.is_empty()).collect();
+            lines.join("\n")
+        };
+        for row in rows.lines() {
+            let row: serde_json::Value = serde_json::from_str(row).unwrap();
+            let file = row["file"].as_str().unwrap();
+            let release = OsRelease::parse(file.as_bytes());
+            let value = row["value"].as_str().unwrap();
+            assert_eq!(lines(release.get("IMAGE_ID")), lines(value), "{file:?}");
+        }
     }
 
     #[test]

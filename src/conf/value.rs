@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::IoText;
+use crate::format::number::{self, NumberError};
 
 /// Why a value was not understood, as an errno: the peer's messages end in its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,15 @@ impl fmt::Display for Bad {
 
 impl std::error::Error for Bad {}
 
+impl From<NumberError> for Bad {
+    fn from(err: NumberError) -> Self {
+        match err {
+            NumberError::Invalid => Self::Invalid,
+            NumberError::Range => Self::Range,
+        }
+    }
+}
+
 /// `1 yes y true t on` and `0 no n false f off`, in any case.
 ///
 /// # Errors
@@ -53,25 +63,7 @@ pub fn tristate(text: &str) -> Result<Option<bool>, Bad> {
 /// # Errors
 /// Not a number; negative or too big.
 pub fn unsigned(text: &str) -> Result<u64, Bad> {
-    let text = text.trim_start_matches([' ', '\t', '\n', '\r']);
-    let (is_negative, digits) = match text.strip_prefix('-') {
-        Some(rest) => (true, rest),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let lower = digits.to_ascii_lowercase();
-    let (radix, digits) = if let Some(rest) = lower.strip_prefix("0x") {
-        (16, rest)
-    } else if let Some(rest) = lower.strip_prefix("0o") {
-        (8, rest)
-    } else if let Some(rest) = lower.strip_prefix("0b") {
-        (2, rest)
-    } else if lower.len() > 1 && lower.starts_with('0') {
-        (8, lower.get(1..).unwrap_or_default())
-    } else {
-        (10, lower.as_str())
-    };
-    let number = digits_of(digits, radix)?;
-    if is_negative && number > 0 { Err(Bad::Range) } else { Ok(number) }
+    Ok(number::parse_u64(text)?)
 }
 
 /// A number in hexadecimal, with or without `0x`.
@@ -79,8 +71,7 @@ pub fn unsigned(text: &str) -> Result<u64, Bad> {
 /// # Errors
 /// Not a number, or too big.
 pub fn hexadecimal(text: &str) -> Result<u64, Bad> {
-    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
-    digits_of(digits, 16)
+    Ok(number::parse_hex_u64(text)?)
 }
 
 /// A file mode in octal, at most 7777.
@@ -88,17 +79,7 @@ pub fn hexadecimal(text: &str) -> Result<u64, Bad> {
 /// # Errors
 /// Not octal digits, or more bits than a mode has.
 pub fn mode(text: &str) -> Result<u32, Bad> {
-    match u32::try_from(digits_of(text, 8)?) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err(Bad::Range),
-    }
-}
-
-fn digits_of(digits: &str, radix: u32) -> Result<u64, Bad> {
-    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
-        return Err(Bad::Invalid);
-    }
-    u64::from_str_radix(digits, radix).map_err(|_| Bad::Range)
+    Ok(number::parse_mode(text)?)
 }
 
 /// A path without doubled slashes, `.` in the middle, and slashes at its end.

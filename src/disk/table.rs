@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::Disk;
 use crate::error::{Context as _, Error, Result};
-use crate::format::gpt::{self, GptError, Loaded, Step, Table};
+use crate::format::gpt::{self, CopyState, GptError, Loaded, Step, Table};
 
 /// Reads the table. `path` is for messages.
 ///
@@ -30,7 +30,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Loaded> {
 }
 
 /// Locks the disk, reads the table, lets `change` work on it and writes it back, if it is another
-/// one then. The result is the table as it is now on the disk.
+/// one then or one of its copies was damaged. The result is the table as it is now on the disk.
 ///
 /// # Errors
 ///
@@ -44,10 +44,11 @@ pub fn change(
     let failed = || format!("Failed to write the partition table of '{}'", path.display());
     // Device managers wait for this lock before they look at the disk.
     let lock = disk.lock().context(|| format!("Failed to lock '{}'", path.display()))?;
-    let mut table = read(disk, path)?.table;
+    let Loaded { mut table, primary, backup } = read(disk, path)?;
     let old = table.clone();
     change(&mut table)?;
-    if table != old {
+    let is_whole = primary == CopyState::Good && backup == CopyState::Good;
+    if table != old || !is_whole {
         for step in table.writes() {
             match step {
                 Step::Write { offset, bytes, what } => {

@@ -3,9 +3,18 @@
 //! The peer reads numbers with strtoull(3) plus two prefixes of its own, and what it accepts
 //! decides which files match a pattern. So `010` is eight here too.
 
+/// Why a text is no number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NumberError {
+    /// Something else than digits; the peer's EINVAL.
+    Invalid,
+    /// Negative, or too large; the peer's ERANGE.
+    Range,
+}
+
 /// An unsigned number: decimal, `0x` hexadecimal, `0b` binary, `0o` or a leading `0` octal.
 /// White space and one sign may lead; of the negative ones only `-0` is a number.
-pub fn parse_u64(text: &str) -> Option<u64> {
+pub fn parse_u64(text: &str) -> Result<u64, NumberError> {
     let text = skip_space(text);
     // COMPAT(262): these two prefixes come before the sign, `0x` comes after it.
     if let Some(digits) = strip_either(text, "0b", "0B") {
@@ -22,18 +31,18 @@ pub fn parse_u64(text: &str) -> Option<u64> {
 }
 
 /// A hexadecimal number with or without `0x`.
-pub fn parse_hex_u64(text: &str) -> Option<u64> {
+pub fn parse_hex_u64(text: &str) -> Result<u64, NumberError> {
     parse_digits(text, 16)
 }
 
 /// An access mode in octal digits, at most 07777. No sign and no prefix.
-pub fn parse_mode(text: &str) -> Option<u32> {
+pub fn parse_mode(text: &str) -> Result<u32, NumberError> {
     let digits = skip_space(text);
     if !digits.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
+        return Err(NumberError::Invalid);
     }
-    let mode = parse_digits(digits, 8)?;
-    u32::try_from(mode).ok().filter(|mode| *mode <= 0o7777)
+    let mode = u32::try_from(parse_digits(digits, 8)?).map_err(|_| NumberError::Range)?;
+    if mode <= 0o7777 { Ok(mode) } else { Err(NumberError::Range) }
 }
 
 /// `1 yes y true t on` and `0 no n false f off`, in any case.
@@ -49,7 +58,7 @@ pub fn parse_bool(text: &str) -> Option<bool> {
 }
 
 /// strtoull(3) on the whole text, without wrapping negative numbers around.
-fn parse_digits(text: &str, radix: u32) -> Option<u64> {
+fn parse_digits(text: &str, radix: u32) -> Result<u64, NumberError> {
     let text = skip_space(text);
     let (is_negative, mut digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -59,11 +68,12 @@ fn parse_digits(text: &str, radix: u32) -> Option<u64> {
         digits = strip_either(digits, "0x", "0X").unwrap_or(digits);
     }
     // from_str_radix takes a sign of its own.
-    if !digits.starts_with(|c: char| c.is_digit(radix)) {
-        return None;
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(NumberError::Invalid);
     }
-    let number = u64::from_str_radix(digits, radix).ok()?;
-    (!is_negative || number == 0).then_some(number)
+    // Only digits, so all that can be wrong is their number.
+    let number = u64::from_str_radix(digits, radix).map_err(|_| NumberError::Range)?;
+    if is_negative && number != 0 { Err(NumberError::Range) } else { Ok(number) }
 }
 
 fn skip_space(text: &str) -> &str {
@@ -103,7 +113,7 @@ mod tests {
             ("18446744073709551615", Some(u64::MAX)),
             ("18446744073709551616", None),
         ] {
-            assert_eq!(parse_u64(text), number, "{text:?}");
+            assert_eq!(parse_u64(text).ok(), number, "{text:?}");
         }
         for (text, number) in [
             ("+1f", Some(31)),
@@ -115,7 +125,7 @@ mod tests {
             ("0x", None),
             ("0x+1", None),
         ] {
-            assert_eq!(parse_hex_u64(text), number, "{text:?}");
+            assert_eq!(parse_hex_u64(text).ok(), number, "{text:?}");
         }
         for (text, mode) in [
             ("0644", Some(0o644)),
@@ -124,7 +134,18 @@ mod tests {
             ("10000", None),
             ("0o644", None),
         ] {
-            assert_eq!(parse_mode(text), mode, "{text:?}");
+            assert_eq!(parse_mode(text).ok(), mode, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn too_large_and_negative_are_told_from_no_number() {
+        for text in ["-1", "18446744073709551616"] {
+            assert_eq!(parse_u64(text), Err(NumberError::Range), "{text}");
+        }
+        assert_eq!(parse_mode("17777"), Err(NumberError::Range));
+        for text in ["", "x", "+-1", "0x+1", "1 "] {
+            assert_eq!(parse_u64(text), Err(NumberError::Invalid), "{text}");
         }
     }
 

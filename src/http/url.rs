@@ -145,7 +145,11 @@ impl Url {
             let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
             without_dots(&format!("{directory}/{location}"))
         };
-        Ok(Self { target: encode(&target), ..self.clone() })
+        let url = Self { target: encode(&target), ..self.clone() };
+        if url.scheme == Scheme::File {
+            url.file_path()?;
+        }
+        Ok(url)
     }
 
     /// What carries the bytes.
@@ -409,6 +413,8 @@ mod tests {
 
     #[test]
     fn file_urls_name_files() {
+        let base = Url::parse("file:///var/x").unwrap();
+        assert_eq!(base.resolve("a%00b"), Err(UrlError::BadFilePath));
         let path = |text| Url::parse(text).unwrap().file_path().unwrap();
         assert_eq!(path("file:///srv/a%20b"), PathBuf::from("/srv/a b"));
         assert_eq!(path("file://localhost/x?y"), PathBuf::from("/x"));

@@ -103,8 +103,8 @@ pub struct Facts {
     pub is_utf8: bool,
     /// Columns of the terminal; 80 where unknown.
     pub columns: usize,
-    /// `$COLUMNS` was given: it bounds tables even where there is no terminal.
-    pub has_explicit_columns: bool,
+    /// Where points in time are shown.
+    pub zone: time::Zone,
 }
 
 impl Facts {
@@ -129,7 +129,7 @@ impl Facts {
             can_underline: ctx.env("TERM") != Some("linux"),
             is_utf8: glyph::is_utf8(ctx),
             columns: explicit.or(terminal_columns).unwrap_or(80),
-            has_explicit_columns: explicit.is_some(),
+            zone: time::Zone::load(ctx),
         }
     }
 }
@@ -160,11 +160,7 @@ fn decide_colors(ctx: &Ctx, is_on_tty: bool) -> Colors {
 
 /// The peer's words for yes and no.
 pub(crate) fn parse_flag(word: &str) -> Option<bool> {
-    match word.to_ascii_lowercase().as_str() {
-        "1" | "yes" | "y" | "true" | "t" | "on" => Some(true),
-        "0" | "no" | "n" | "false" | "f" | "off" => Some(false),
-        _ => None,
-    }
+    crate::format::number::parse_bool(word)
 }
 
 type Sink = Box<dyn Write + Send>;

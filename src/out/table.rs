@@ -1,13 +1,15 @@
 //! Tables as the peer draws them, and the same tables as JSON.
 //!
 //! A column is as wide as its widest cell; one space stands between columns; the last column is
-//! never padded. On a terminal that is too narrow (or with `$COLUMNS`), columns shrink by their
-//! weight and cells are cut with `…`; elsewhere nothing is ever cut, because programs read it.
+//! not padded unless colored. On a terminal that is too narrow the columns share what there is and
+//! cells are cut with `…`; elsewhere nothing is ever cut, because programs read it. Lists of words
+//! are wrapped in both cases.
 
 use serde_json::{Map, Value};
 
 use super::escape::{self, ellipsize, width};
-use super::{Color, Colors, Facts, Glyph, RESET, human, time};
+use super::time::Zone;
+use super::{Color, Colors, Facts, Glyph, RESET, human};
 
 /// What a cell holds; text and JSON follow from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,32 +53,45 @@ impl Cell {
         value.map_or(Self::Empty, cell)
     }
 
-    fn text(&self, filler: &str, is_utf8: bool) -> String {
+    /// True where there is nothing to show.
+    fn is_nothing(&self) -> bool {
         match self {
-            Self::Empty => filler.to_owned(),
+            Self::Empty | Self::Size(u64::MAX) | Self::Timestamp(0 | u64::MAX) => true,
+            Self::Lines(items) | Self::Words(items) => items.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn text(&self, filler: &str, look: &Look) -> String {
+        if self.is_nothing() {
+            return filler.to_owned();
+        }
+        match self {
+            Self::Empty => String::new(),
             // The layout is ours: line feeds in a cell make it higher, anything else is shown.
             Self::Text(text) | Self::Custom { text, .. } => escape::block(text).into_owned(),
             Self::Bool(flag) => if *flag { "yes" } else { "no" }.to_owned(),
             Self::Check(flag) => {
                 let glyph = if *flag { Glyph::CheckMark } else { Glyph::CrossMark };
-                glyph.text(is_utf8).to_owned()
+                glyph.text(look.is_utf8).to_owned()
             }
             Self::Uint(number) => number.to_string(),
             Self::Int(number) => number.to_string(),
             Self::Hex(number) => format!("0x{number:x}"),
-            Self::Size(u64::MAX) | Self::Timestamp(0 | u64::MAX) => filler.to_owned(),
             Self::Size(bytes) => human::bytes(*bytes),
             Self::Mode(mode) => format!("{mode:04o}"),
-            Self::Timestamp(usec) => time::timestamp(*usec),
-            Self::Lines(items) | Self::Words(items) if items.is_empty() => filler.to_owned(),
+            Self::Timestamp(usec) => look.zone.timestamp(*usec),
             Self::Lines(items) => join(items, "\n"),
             Self::Words(items) => join(items, " "),
         }
     }
 
     fn json(&self) -> Value {
+        if self.is_nothing() {
+            return Value::Null;
+        }
         match self {
-            Self::Empty | Self::Size(u64::MAX) | Self::Timestamp(0 | u64::MAX) => Value::Null,
+            Self::Empty => Value::Null,
             Self::Text(text) => text.as_str().into(),
             Self::Bool(flag) | Self::Check(flag) => (*flag).into(),
             Self::Uint(number)
@@ -85,7 +100,6 @@ impl Cell {
             | Self::Timestamp(number) => (*number).into(),
             Self::Int(number) => (*number).into(),
             Self::Mode(mode) => (*mode).into(),
-            Self::Lines(items) | Self::Words(items) if items.is_empty() => Value::Null,
             Self::Lines(items) | Self::Words(items) => items.clone().into(),
             Self::Custom { json, .. } => json.clone(),
         }
@@ -143,7 +157,6 @@ struct Column {
     json_name: String,
     align: Align,
     is_hidden: bool,
-    weight: usize,
 }
 
 struct Entry {
@@ -173,6 +186,7 @@ pub struct Table {
     rows: Vec<Vec<Entry>>,
     filler: String,
     is_vertical: bool,
+    has_titles: bool,
 }
 
 impl Table {
@@ -186,15 +200,20 @@ impl Table {
                 json_name: json_name(title),
                 align: Align::Left,
                 is_hidden: false,
-                weight: 100,
             })
             .collect();
-        Self { columns, rows: Vec::new(), filler: String::new(), is_vertical: false }
+        let filler = String::new();
+        Self { columns, rows: Vec::new(), filler, is_vertical: false, has_titles: true }
     }
 
     /// A list of `Field: value` lines.
     pub fn vertical() -> Self {
-        let mut table = Self::new(&["", ""]);
+        Self { has_titles: false, ..Self::vertical_with_titles(["", ""]) }
+    }
+
+    /// A list of `Field: value` lines below titles, as some of the peer's tools print it.
+    pub fn vertical_with_titles(titles: [&str; 2]) -> Self {
+        let mut table = Self::new(&titles);
         table.is_vertical = true;
         table.set_align(0, Align::Right);
         table
@@ -265,7 +284,8 @@ impl Table {
         if self.is_vertical {
             let members = self.rows.iter().filter_map(|row| match row.as_slice() {
                 [name, value, ..] => {
-                    Some((json_name(&name.cell.text("", true)), value.cell.json()))
+                    let Cell::Text(name) = &name.cell else { return None };
+                    Some((json_name(name), value.cell.json()))
                 }
                 _ => None,
             });
@@ -289,7 +309,7 @@ impl Table {
 
     /// The table as text.
     pub fn to_text(&self, look: &Look) -> String {
-        let has_titles = look.has_legend && !self.is_vertical;
+        let has_titles = look.has_legend && self.has_titles;
         let mut lines: Vec<(bool, Vec<Drawn>)> = Vec::with_capacity(self.rows.len() + 1);
         if has_titles {
             let titles = self.shown().map(|(_, column)| Drawn::new(&column.title, None)).collect();
@@ -299,6 +319,7 @@ impl Table {
             let cells = self.shown().map(|(index, _)| self.draw(row.get(index), index, look));
             lines.push((false, cells.collect()));
         }
+        wrap(&mut lines, look.columns);
         let widths = self.widths(&lines, look);
         let mut text = String::new();
         for (is_title, cells) in &lines {
@@ -312,48 +333,54 @@ impl Table {
     }
 
     fn draw(&self, entry: Option<&Entry>, index: usize, look: &Look) -> Drawn {
-        let Some(entry) = entry else { return Drawn::new(&self.filler, None) };
-        let mut text = entry.cell.text(&self.filler, look.is_utf8);
-        if self.is_vertical && index == 0 && !text.is_empty() {
-            text.push(':');
+        let filler = || {
+            let color = (!self.filler.is_empty()).then_some(Color::Grey);
+            Drawn::new(&self.filler, color)
+        };
+        match entry {
+            None => filler(),
+            Some(entry) if entry.cell.is_nothing() && entry.color.is_none() => filler(),
+            Some(Entry { cell: Cell::Words(words), color }) if !words.is_empty() => {
+                let words = words.iter().map(|word| escape::line(word).into_owned()).collect();
+                Drawn { lines: words, is_wrapped: true, color: *color }
+            }
+            Some(entry) => {
+                let mut text = entry.cell.text(&self.filler, look);
+                if self.is_vertical && index == 0 && !text.is_empty() {
+                    text.push(':');
+                }
+                Drawn::new(&text, entry.color)
+            }
         }
-        Drawn::new(&text, entry.color)
     }
 
     /// As wide as needed, unless there is a limit and that is too much.
     fn widths(&self, lines: &[(bool, Vec<Drawn>)], look: &Look) -> Vec<usize> {
-        // Even an empty column has a letter.
-        let mut wanted: Vec<usize> = vec![1; self.shown().count()];
-        for (_, cells) in lines {
-            for (slot, cell) in wanted.iter_mut().zip(cells) {
-                *slot = (*slot).max(cell.width);
-            }
-        }
+        let wanted = natural_widths(lines);
         let gaps = wanted.len().saturating_sub(1);
-        let limit = look.limit.unwrap_or(usize::MAX);
+        let limit = if look.is_limited { look.columns } else { usize::MAX };
         if wanted.iter().sum::<usize>() + gaps <= limit {
             return wanted;
         }
-        // Every column keeps one letter; the rest is shared by weight among those that still want.
-        let weights: Vec<usize> = self.shown().map(|(_, column)| column.weight).collect();
-        let mut given: Vec<usize> = wanted.iter().map(|width| (*width).min(1)).collect();
-        let mut room = limit.saturating_sub(gaps + given.iter().sum::<usize>());
+        // Every column keeps one letter. The rest is shared evenly, in rounds: what a narrow
+        // column does not need is shared again, and what cannot be divided goes to the right.
+        let mut given: Vec<usize> = vec![1; wanted.len()];
+        let mut room = limit.saturating_sub(gaps + given.len());
         while room > 0 {
-            let hungry: Vec<usize> =
-                (0..wanted.len()).filter(|index| given.get(*index) < wanted.get(*index)).collect();
-            let total: usize = hungry.iter().filter_map(|index| weights.get(*index)).sum();
-            if total == 0 {
-                break;
-            }
-            let pool = room;
+            let is_hungry = |index: &usize| given.get(*index) < wanted.get(*index);
+            let hungry: Vec<usize> = (0..wanted.len()).filter(is_hungry).collect();
+            let mut sharers = hungry.len();
+            let before = room;
             for index in hungry {
-                if let (Some(slot), Some(want), Some(weight)) =
-                    (given.get_mut(index), wanted.get(index), weights.get(index))
-                {
-                    let share = (pool * weight / total).max(1).min(want - *slot).min(room);
-                    *slot += share;
-                    room -= share;
+                if let (Some(slot), Some(want)) = (given.get_mut(index), wanted.get(index)) {
+                    let taken = (room / sharers.max(1)).min(want - *slot);
+                    *slot += taken;
+                    room -= taken;
+                    sharers -= 1;
                 }
+            }
+            if room == before {
+                break;
             }
         }
         given
@@ -367,8 +394,8 @@ impl Table {
         widths: &[usize],
         look: &Look,
     ) {
-        let underline =
-            if is_title && look.colors.is_on() && look.can_underline { "\x1b[4m" } else { "" };
+        let is_underlined = is_title && look.colors.is_on() && look.can_underline;
+        let underline = if is_underlined { "\x1b[4m" } else { "" };
         let height = cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(1);
         let last = cells.len().saturating_sub(1);
         for level in 0..height {
@@ -386,17 +413,12 @@ impl Table {
                     Align::Center => spare / 2,
                     Align::Right => spare,
                 };
-                let after =
-                    if position == last && underline.is_empty() { 0 } else { spare - before };
                 let color = cell.color.map_or("", |color| color.code(look.colors));
-                if color.is_empty() {
-                    let padded = format!("{:before$}{line}{:after$}", "", "");
-                    push_styled(text, underline, &padded);
-                } else {
-                    text.extend(std::iter::repeat_n(' ', before));
-                    push_styled(text, color, &line);
-                    text.extend(std::iter::repeat_n(' ', after));
-                }
+                let style = if color.is_empty() { underline } else { color };
+                // The last column ends with its text, unless a color shows where it ends.
+                let is_open = position == last && (style.is_empty() || self.is_vertical);
+                let after = if is_open { 0 } else { spare - before };
+                push_styled(text, style, &format!("{:before$}{line}{:after$}", "", ""));
             }
             text.push('\n');
         }
@@ -427,17 +449,56 @@ fn json_name(title: &str) -> String {
     name
 }
 
+/// A cell as text.
 struct Drawn {
     lines: Vec<String>,
-    width: usize,
+    /// The lines are words that still have to be put into lines.
+    is_wrapped: bool,
     color: Option<Color>,
 }
 
 impl Drawn {
     fn new(text: &str, color: Option<Color>) -> Self {
-        let lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
-        let width = lines.iter().map(|line| width(line)).max().unwrap_or(0);
-        Self { lines, width, color }
+        let lines = text.split('\n').map(str::to_owned).collect();
+        Self { lines, is_wrapped: false, color }
+    }
+
+    fn width(&self) -> usize {
+        self.lines.iter().map(|line| width(line)).max().unwrap_or(0)
+    }
+}
+
+/// Even an empty column has a letter.
+fn natural_widths(lines: &[(bool, Vec<Drawn>)]) -> Vec<usize> {
+    let mut widths: Vec<usize> = Vec::new();
+    for (_, cells) in lines {
+        widths.resize(cells.len(), 1);
+        for (slot, cell) in widths.iter_mut().zip(cells) {
+            *slot = (*slot).max(cell.width());
+        }
+    }
+    widths
+}
+
+/// Puts as many words into each line as the other columns leave room for.
+fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
+    let natural = natural_widths(lines);
+    let all: usize = natural.iter().sum::<usize>() + natural.len().saturating_sub(1);
+    for (_, cells) in lines {
+        for (cell, natural) in cells.iter_mut().zip(&natural).filter(|(cell, _)| cell.is_wrapped) {
+            let room = columns.saturating_sub(all - natural);
+            let mut wrapped: Vec<String> = Vec::new();
+            for word in std::mem::take(&mut cell.lines) {
+                match wrapped.last_mut() {
+                    Some(line) if width(line) + 1 + width(&word) <= room => {
+                        line.push(' ');
+                        line.push_str(&word);
+                    }
+                    _ => wrapped.push(word),
+                }
+            }
+            cell.lines = wrapped;
+        }
     }
 }
 
@@ -446,26 +507,31 @@ impl Drawn {
 pub struct Look {
     /// Titles are shown.
     pub has_legend: bool,
-    /// Columns at most; none where nothing may be cut.
-    pub limit: Option<usize>,
+    /// Columns of the terminal.
+    pub columns: usize,
+    /// Cells are cut where the table would be wider than that.
+    pub is_limited: bool,
     /// Colors.
     pub colors: Colors,
     /// Titles may be underlined.
     pub can_underline: bool,
     /// Pictures may be printed.
     pub is_utf8: bool,
+    /// Where points in time are shown.
+    pub zone: Zone,
 }
 
 impl Look {
     /// As the streams allow.
     pub fn of(facts: &Facts, has_legend: bool) -> Self {
-        let is_limited = facts.is_stdout_tty || facts.has_explicit_columns;
         Self {
             has_legend,
-            limit: is_limited.then_some(facts.columns),
+            columns: facts.columns,
+            is_limited: facts.is_stdout_tty,
             colors: facts.colors,
             can_underline: facts.can_underline,
             is_utf8: facts.is_utf8,
+            zone: facts.zone.clone(),
         }
     }
 }
@@ -476,10 +542,12 @@ mod tests {
 
     const PLAIN: Look = Look {
         has_legend: true,
-        limit: None,
+        columns: 80,
+        is_limited: false,
         colors: Colors::Off,
         can_underline: true,
         is_utf8: true,
+        zone: Zone::UTC,
     };
 
     /// `systemd-sysupdate list` of 262.1, cases "empty source and target" and "one candidate".
@@ -525,15 +593,103 @@ mod tests {
         );
     }
 
+    /// `systemd-sysupdate list 1` on terminals of several widths, systemd 262.1.
     #[test]
-    fn narrow_terminal_cuts_the_widest_and_a_pipe_cuts_nothing() {
-        let mut table = Table::new(&["a", "b"]);
-        table.row(["x".into(), "0123456789".into()]);
-        let look = Look { limit: Some(8), ..PLAIN };
-        assert_eq!(table.to_text(&look), "A B\nx 01234…\n");
-        assert_eq!(table.to_text(&PLAIN), "A B\nx 0123456789\n");
-        let tiny = Look { limit: Some(1), ..PLAIN };
-        assert_eq!(table.to_text(&tiny), "A B\nx …\n");
+    fn narrow_terminal_shares_the_room_as_the_peer_does() {
+        let mut table = Table::new(&["type", "path", "mtime", "mode"]);
+        table.set_align(2, Align::Right);
+        table.row([
+            "regular-file".into(),
+            "/tmp/services/dst/a_1".into(),
+            Cell::Timestamp(1_600_000_000_000_000).into(),
+            Cell::Mode(0o644).into(),
+        ]);
+        for (columns, row) in [
+            (80, "regular-file /tmp/services/dst/a_1 Sun 2020-09-13 12:26:40 UTC 0644"),
+            (60, "regular-file /tmp/services/dst/a… Sun 2020-09-13 12:26… 0644"),
+            (50, "regular-file /tmp/services/… Sun 2020-09-13 … 0644"),
+            (40, "regular-fi… /tmp/servi… Sun 2020-0… 0644"),
+            (30, "regula… /tmp/se… Sun 202… 0644"),
+        ] {
+            let look = Look { columns, is_limited: true, has_legend: false, ..PLAIN };
+            assert_eq!(table.to_text(&look), format!("{row}\n"));
+            let look = Look { columns, has_legend: false, ..PLAIN };
+            assert!(table.to_text(&look).contains("40 UTC 0644"));
+        }
+        let tiny = Look { columns: 1, is_limited: true, ..PLAIN };
+        assert_eq!(table.to_text(&tiny), "… … … …\n… … … …\n");
+    }
+
+    /// `systemd-sysupdate features` of 262.1, on a terminal and with `$COLUMNS` without one.
+    #[test]
+    fn words_are_wrapped_into_what_the_other_columns_leave() {
+        let mut table =
+            Table::new(&["enabled", "suggested", "feature", "description", "documentation"])
+                .with_filler("-");
+        let urls = (0..9).map(|number| format!("http://{number:02}")).collect();
+        table.row([
+            Cell::Check(false).into(),
+            Cell::Check(true).into(),
+            "x".into(),
+            "DDDDDDDDDD".into(),
+            Cell::Words(urls).into(),
+        ]);
+        let head = "ENABLED SUGGESTED FEATURE DESCRIPTION DOCUMENTATION\n\
+                    ✗       ✓         x       DDDDDDDDDD  ";
+        let pad = " ".repeat(38);
+        assert_eq!(
+            table.to_text(&PLAIN),
+            format!(
+                "{head}http://00 http://01 http://02 http://03\n\
+                 {pad}http://04 http://05 http://06 http://07\n{pad}http://08\n"
+            )
+        );
+        let text = table.to_text(&Look { columns: 60, ..PLAIN });
+        assert!(
+            text.starts_with(&format!("{head}http://00 http://01\n{pad}http://02 http://03\n"))
+        );
+        let text = table.to_text(&Look { columns: 20, ..PLAIN });
+        assert!(text.starts_with(&format!("{head}http://00\n{pad}http://01\n")));
+        let look = Look { columns: 40, is_limited: true, ..PLAIN };
+        let text = table.to_text(&look);
+        assert!(text.starts_with(
+            "ENABLED SUGGES… FEATURE DESCRI… DOCUMEN…\n\
+             ✗       ✓       x       DDDDDD… http://…\n"
+        ));
+    }
+
+    /// `SYSTEMD_COLORS=1 systemd-sysupdate list` and `features` of 262.1.
+    #[test]
+    fn color_covers_the_padding_and_fillers_are_grey() {
+        let mut table = versions();
+        table.row([
+            Cell::from("↻").colored(Color::HighlightGreen),
+            Cell::from("2").colored(Color::HighlightGreen),
+            Cell::from("").colored(Color::HighlightGreen),
+            Cell::from("✓").colored(Color::HighlightGreen),
+            Cell::from("current").colored(Color::Highlight),
+        ]);
+        let look = Look { colors: Colors::C256, ..PLAIN };
+        let text = table.to_text(&look);
+        assert_eq!(
+            text.lines().nth(1).unwrap(),
+            "\x1b[0;1;32m↻\x1b[0m \x1b[0;1;32m2      \x1b[0m \x1b[0;1;32m         \x1b[0m \
+             \x1b[0;1;32m    ✓    \x1b[0m \x1b[0;1;39mcurrent   \x1b[0m"
+        );
+        let mut table = Table::new(&["documentation"]).with_filler("-");
+        table.row([Cell::Empty.into()]);
+        assert_eq!(
+            table.to_text(&look).lines().nth(1).unwrap(),
+            "\x1b[0;90m\x1b[0;38:5:245m-            \x1b[0m"
+        );
+    }
+
+    #[test]
+    fn titles_of_a_list_of_fields_can_stay() {
+        let mut table = Table::vertical_with_titles(["key", "value"]);
+        table.field("Name", "f");
+        table.field("Description", "x");
+        assert_eq!(table.to_text(&PLAIN), "         KEY VALUE\n       Name: f\nDescription: x\n");
     }
 
     #[test]

@@ -3,9 +3,12 @@
 #![allow(unsafe_code, reason = "descriptors known by number only")]
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::libc;
+
+/// The first descriptor that is not a standard stream.
+const FIRST: RawFd = 3;
 
 /// Takes over a descriptor that this process was started with, and sets close-on-exec on it.
 ///
@@ -37,10 +40,33 @@ pub fn duplicate_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
+/// Moves descriptors to the numbers from 3 on, open for the program that replaces this one. What
+/// was there is closed without its owner's knowledge, so only the call of exec may follow.
+pub fn place(fds: Vec<OwnedFd>) -> io::Result<()> {
+    let count =
+        RawFd::try_from(fds.len()).map_err(|_| io::Error::from_raw_os_error(libc::EMFILE))?;
+    let first = FIRST + count;
+    // Out of the way first, so that none overwrites another.
+    let high = fds
+        .iter()
+        .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, first))
+        .collect::<rustix::io::Result<Vec<OwnedFd>>>()?;
+    // Their numbers may be among the targets; closing them later would close those.
+    fds.into_iter().for_each(std::mem::forget);
+    for (target, fd) in (FIRST..).zip(&high) {
+        // SAFETY: dup2 takes numbers only; nobody uses the descriptor that is replaced any more,
+        // by the contract above.
+        if unsafe { libc::dup2(fd.as_raw_fd(), target) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::IntoRawFd;
 
     #[test]
     fn inherited_descriptors_are_taken_once() {

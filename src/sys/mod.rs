@@ -9,4 +9,5 @@ pub mod cpu;
 pub mod fs;
 pub mod inherited;
 pub mod signal;
+pub mod sock_diag;
 pub mod spawn;

@@ -19,7 +19,7 @@ impl Head {
     /// Reads until the format can be told or the stream ends.
     pub(super) fn read(input: &mut (impl Read + ?Sized)) -> Result<Self, Error> {
         let mut head = Self { buffer: vec![0; IN_BYTES], start: 0, end: 0 };
-        while head.end < SNIFF_BYTES && head.more(input).map_err(Error::Read)? {}
+        while head.end < SNIFF_BYTES && head.more(input).map_err(Error::from_read)? {}
         Ok(head)
     }
 

@@ -239,6 +239,27 @@ fn cancelling_ends_the_work() {
     assert!(matches!(push_with(b"x", &options), Err(Error::Cancelled)));
 }
 
+#[test]
+fn an_input_that_was_cancelled_says_so() {
+    struct Cut<'a>(&'a [u8]);
+    impl Read for Cut<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buf)? {
+                0 => Err(io::Error::other(Error::Cancelled)),
+                count => Ok(count),
+            }
+        }
+    }
+    for (format, pack) in PACKERS {
+        let packed = pack(b"hello, hello, hello");
+        for len in [3, packed.len() / 2, packed.len()] {
+            let memory = Memory::default();
+            let result = unpack(&mut Cut(&packed[..len]), &memory, &Options::default());
+            assert!(matches!(result, Err(Error::Cancelled)), "{format} {len}: {result:?}");
+        }
+    }
+}
+
 /// Fails after some bytes, as a connection or a disk does.
 struct Failing(usize);
 

@@ -47,6 +47,16 @@ pub enum Activation {
 /// Takes the descriptors this process was started with; `None` where it was not started to
 /// serve Varlink. To be called once, before anything else opens files.
 pub fn detect(ctx: &Ctx) -> Result<Option<Activation>> {
+    detect_named(ctx, |name| name == "varlink")
+}
+
+/// As [`detect`], for a program that has no use for descriptors but Varlink, whatever their names
+/// are.
+pub fn detect_any(ctx: &Ctx) -> Result<Option<Activation>> {
+    detect_named(ctx, |_| true)
+}
+
+fn detect_named(ctx: &Ctx, is_ours: fn(&str) -> bool) -> Result<Option<Activation>> {
     let failed = || "Failed to check if invoked in Varlink mode".to_owned();
     if let Some(target) = ctx.env_os("SYSTEMD_VARLINK_LISTEN") {
         if target == "-" {
@@ -59,7 +69,7 @@ pub fn detect(ctx: &Ctx) -> Result<Option<Activation>> {
         }
         return Ok(Some(Activation::Path(target.into())));
     }
-    let fds = announced(ctx, std::process::id(), own_pidfd_id)?;
+    let fds = announced(ctx, std::process::id(), own_pidfd_id, is_ours)?;
     if fds.is_empty() {
         return Ok(None);
     }
@@ -89,8 +99,13 @@ pub fn cleared(ctx: &Ctx) -> Ctx {
     ctx.without_env("SYSTEMD_VARLINK_LISTEN")
 }
 
-/// The numbers of the descriptors that are meant for us and named `varlink`.
-fn announced(ctx: &Ctx, pid: u32, pidfd_id: impl Fn() -> Option<u64>) -> Result<Vec<i32>> {
+/// The numbers of the descriptors that are meant for us and have one of our names.
+fn announced(
+    ctx: &Ctx,
+    pid: u32,
+    pidfd_id: impl Fn() -> Option<u64>,
+    is_ours: fn(&str) -> bool,
+) -> Result<Vec<i32>> {
     let invalid =
         || Error::errno_because("Failed to check if invoked in Varlink mode", nix::libc::EINVAL);
     let (Some(for_pid), Some(count)) = (ctx.env("LISTEN_PID"), ctx.env("LISTEN_FDS")) else {
@@ -109,13 +124,15 @@ fn announced(ctx: &Ctx, pid: u32, pidfd_id: impl Fn() -> Option<u64>) -> Result<
     if !(1..=MAX_LISTEN_FDS).contains(&count) {
         return Err(invalid());
     }
-    let Some(names) = ctx.env("LISTEN_FDNAMES") else { return Ok(Vec::new()) };
-    let names: Vec<&str> = names.split(':').collect();
+    let names: Vec<&str> = match ctx.env("LISTEN_FDNAMES") {
+        Some(names) => names.split(':').collect(),
+        None => (0..count).map(|_| "unknown").collect(),
+    };
     if i32::try_from(names.len()) != Ok(count) {
         return Err(invalid());
     }
     let numbers = FIRST_FD..FIRST_FD.saturating_add(count);
-    Ok(numbers.zip(names).filter(|(_, name)| *name == "varlink").map(|(fd, _)| fd).collect())
+    Ok(numbers.zip(names).filter(|(_, name)| is_ours(name)).map(|(fd, _)| fd).collect())
 }
 
 /// The number that names this process for good; `None` on kernels before 6.9.
@@ -137,7 +154,7 @@ mod tests {
     fn fds(variables: &[(&str, &str)]) -> Result<Vec<i32>> {
         let ctx =
             variables.iter().fold(Ctx::host([]), |ctx, (name, value)| ctx.with_env(*name, *value));
-        announced(&ctx, 42, || Some(7))
+        announced(&ctx, 42, || Some(7), |name| name == "varlink")
     }
 
     #[test]

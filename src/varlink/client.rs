@@ -25,7 +25,7 @@ use crate::sys::spawn::spawn_activated;
 pub struct Client {
     stream: Stream,
     /// Kept for its end: it is told to stop and reaped.
-    _process: Option<Process>,
+    process: Option<Process>,
     timeout: Option<Duration>,
     attached: Vec<OwnedFd>,
 }
@@ -77,7 +77,8 @@ pub struct Upgraded {
     pub parameters: Map<String, Value>,
     /// The connection.
     pub raw: Raw,
-    _process: Option<Process>,
+    /// What carries or serves the connection, if we started it; asked to end when dropped.
+    pub process: Option<Process>,
 }
 
 impl Client {
@@ -89,7 +90,7 @@ impl Client {
     }
 
     fn new(stream: Stream, process: Option<Process>) -> Self {
-        Self { stream, _process: process, timeout: Some(CALL_TIMEOUT), attached: Vec::new() }
+        Self { stream, process, timeout: Some(CALL_TIMEOUT), attached: Vec::new() }
     }
 
     /// Connects to an address, or to a path that is a socket or an executable (`/…` or `./…`).
@@ -113,9 +114,7 @@ impl Client {
             )));
         };
         let failed = |err| match target {
-            Address::Unix(_) => {
-                Error::because(format!("Failed to connect to socket '{address}'"), err)
-            }
+            Address::Unix(_) => Error::because(format!("Failed to connect to '{address}'"), err),
             _ => Error::because(format!("Failed to execute '{address}'"), err),
         };
         Self::connect(ctx, &target).map_err(failed)
@@ -176,7 +175,7 @@ impl Client {
             ctx.env_all().map(|(name, value)| (name.to_os_string(), value.to_os_string()));
         let child = spawn_activated(program, arguments, environment, theirs.as_fd())?;
         let mut client = Self::from_socket(ours);
-        client._process = Some(Process(child));
+        client.process = Some(Process(child));
         Ok(client)
     }
 
@@ -267,7 +266,7 @@ impl Client {
             .stream
             .into_raw()
             .map_err(|err| Error::because(format!("Failed to upgrade {method}()"), err))?;
-        Ok(Ok(Upgraded { parameters: reply.parameters, raw, _process: self._process }))
+        Ok(Ok(Upgraded { parameters: reply.parameters, raw, process: self.process }))
     }
 
     /// The descriptor that becomes readable when something arrives or the service hangs up.
@@ -375,7 +374,7 @@ fn ssh(ctx: &Ctx) -> Command {
 
 /// A process that carries or serves the connection; asked to end and reaped with it.
 #[derive(Debug)]
-struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -93,18 +93,26 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
 
 /// The slot with this number as it is in the table now.
 pub fn slot(options: &EngineOptions, disk: &Path, number: u32) -> Slot {
+    let [slot] = slots(options, disk, [number]);
+    slot
+}
+
+/// The slots with these numbers as they are in the table now.
+pub fn slots<const N: usize>(options: &EngineOptions, disk: &Path, numbers: [u32; N]) -> [Slot; N] {
     let opened = options.disks.open(disk, Access::Read).unwrap();
     let table = table::read(&*opened, disk).unwrap().table;
-    let entry = table.partition(number).unwrap();
-    let extent = table.extent(&entry).unwrap();
-    Slot {
-        disk: disk.to_path_buf(),
-        number,
-        offset_bytes: extent.start,
-        size_bytes: extent.end - extent.start,
-        label: entry.name,
-        type_uuid: entry.type_uuid,
-    }
+    numbers.map(|number| {
+        let entry = table.partition(number).unwrap();
+        let extent = table.extent(&entry).unwrap();
+        Slot {
+            disk: disk.to_path_buf(),
+            number,
+            offset_bytes: extent.start,
+            size_bytes: extent.end - extent.start,
+            label: entry.name,
+            type_uuid: entry.type_uuid,
+        }
+    })
 }
 
 /// One transfer with everything that is needed to run it.

@@ -13,6 +13,8 @@ use super::{Keyring, MAX_SIGNATURE, Policy, Refusal, Signer};
 
 /// LIMIT: a file with more signatures is refused.
 const MAX_SIGNATURES: usize = 16;
+/// LIMIT: a longer certificate that comes along is not looked at.
+const MAX_KEY_BLOCK: usize = 64 << 10;
 /// Subpacket that carries a certificate (GnuPG's `--include-key-block`).
 const KEY_BLOCK: u8 = 38;
 
@@ -140,7 +142,9 @@ fn key_block(signature: &Signature) -> Vec<Cert> {
         .hashed_subpackets()
         .filter_map(|part| match &part.data {
             // The first octet is reserved and 0.
-            SubpacketData::Other(KEY_BLOCK, bytes) => bytes.strip_prefix(&[0]),
+            SubpacketData::Other(KEY_BLOCK, bytes) => {
+                bytes.strip_prefix(&[0]).filter(|block| block.len() <= MAX_KEY_BLOCK)
+            }
             _ => None,
         })
         .flat_map(|bytes| cert::parse(bytes, true))

@@ -119,13 +119,15 @@ impl Fields {
         match wildcard {
             Wildcard::Version => {}
             Wildcard::PartitionUuid => self.partition_uuid = Some(parse_uuid(text)?),
-            Wildcard::PartitionFlags => self.partition_flags = Some(number::parse_hex_u64(text)?),
+            Wildcard::PartitionFlags => {
+                self.partition_flags = Some(number::parse_hex_u64(text).ok()?)
+            }
             Wildcard::NoAuto => self.no_auto = Some(number::parse_bool(text)?),
             Wildcard::GrowFs => self.grow_fs = Some(number::parse_bool(text)?),
             Wildcard::ReadOnly => self.read_only = Some(number::parse_bool(text)?),
             Wildcard::Mtime => self.mtime_usec = Some(parse_finite(text)?),
             Wildcard::Mode => {
-                let mode = number::parse_mode(text)?;
+                let mode = number::parse_mode(text).ok()?;
                 self.mode = Some((mode & !MODE_MASK == 0).then_some(mode)?);
             }
             Wildcard::Size => self.size_bytes = Some(parse_finite(text)?),
@@ -159,7 +161,7 @@ impl Fields {
 
 /// The highest number means "unknown" in the peer's structures and is no value.
 fn parse_finite(text: &str) -> Option<u64> {
-    number::parse_u64(text).filter(|value| *value != u64::MAX)
+    number::parse_u64(text).ok().filter(|value| *value != u64::MAX)
 }
 
 /// 32 hex digits, plain or with dashes at the four usual places; no braces, no `urn:`.

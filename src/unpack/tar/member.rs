@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use super::header::{BLOCK, Header, gnu_map};
 use super::{acl, pax};
 use crate::error::{Error, Result};
+use crate::unpack;
 
 // LIMIT: what is held in memory for one member.
 /// Longest name of GNU tar, and longest pax header.
@@ -108,7 +109,19 @@ fn truncated() -> Error {
 }
 
 fn unreadable(err: io::Error) -> Error {
-    Error::because("Failed to parse archive", super::super::Error::from_read(err))
+    match unpack::Error::from_read(err) {
+        unpack::Error::Cancelled => Error::new("Interrupted.")
+            .hint("Run the same command again to go on.")
+            .with_errno(rustix::io::Errno::INTR.raw_os_error()),
+        err => {
+            let errno = err.errno();
+            let error = Error::because("Failed to parse archive", err);
+            match errno {
+                Some(errno) => error.with_errno(errno),
+                None => error,
+            }
+        }
+    }
 }
 
 impl<R: Read> Members<R> {

@@ -254,3 +254,66 @@ fn a_broken_stream_below_is_named() {
     let err = extract(broken, fd.as_fd(), &Options::default()).unwrap_err();
     assert_eq!(err.to_string(), "Failed to parse archive: gzip data ends too early");
 }
+
+#[test]
+fn an_interrupted_stream_is_no_damaged_archive() {
+    struct Interrupted;
+    impl Read for Interrupted {
+        fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+            Err(std::io::Error::other(super::super::Error::Cancelled))
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let fd = File::open(dir.path()).unwrap();
+    let err = extract(Interrupted, fd.as_fd(), &Options::default()).unwrap_err();
+    assert_eq!((err.to_string().as_str(), err.errno()), ("Interrupted.", Some(4)));
+}
+
+#[test]
+fn mutations_neither_escape_nor_panic() {
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::write(outside.path().join("canary"), "sings").unwrap();
+    let folder = format!("{}/tests/vectors/tar", env!("CARGO_MANIFEST_DIR"));
+    let names = ["plain.tar", "xattr.tar", "dotdot.tar", "symlink-parent.tar", "hoist-meta.tar"];
+    let seeds = names.map(|name| std::fs::read(format!("{folder}/{name}")).unwrap());
+    let mut state = 99u64;
+    let mut random = |limit: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % limit
+    };
+    for round in 0..400 {
+        let mut archive = seeds[round % seeds.len()].clone();
+        for _ in 0..=random(3) {
+            // Mostly headers, with a checksum that is right again.
+            let block = random(archive.len() / 512) * 512;
+            let bytes = [0, b'/', b'.', b'1', b'2', b'5', b'7', b'S', b'x', 0x80, 0xff];
+            archive[block + random(512)] = bytes[random(bytes.len())];
+            if random(4) > 0 {
+                seal(&mut archive[block..block + 512]);
+            }
+        }
+        let top = outside.path().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let fd = File::open(&top).unwrap();
+        let options = Options { max_bytes: 1 << 20, is_privileged: false, hoist: true };
+        let _ = extract(&archive[..], fd.as_fd(), &options);
+        let left: Vec<_> = std::fs::read_dir(outside.path()).unwrap().collect();
+        assert_eq!(left.len(), 2, "round {round}: {left:?}");
+        assert_eq!(std::fs::read_to_string(outside.path().join("canary")).unwrap(), "sings");
+        open_up(&top);
+        std::fs::remove_dir_all(&top).unwrap();
+    }
+}
+
+/// Makes directories removable again.
+fn open_up(dir: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, PermissionsExt::from_mode(0o700)).unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            open_up(&entry.path());
+        }
+    }
+}

@@ -265,7 +265,7 @@ impl<'scope, 'env: 'scope> Walk<'scope, 'env, '_> {
     fn need(&mut self, len: usize) -> Result<&[u8], Error> {
         while self.head.bytes().len() < len {
             self.shared.check()?;
-            if !self.head.more(self.input).map_err(Error::Read)? {
+            if !self.head.more(self.input).map_err(Error::from_read)? {
                 return Err(Error::Truncated(Format::Xz));
             }
         }

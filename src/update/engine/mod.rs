@@ -61,7 +61,7 @@ pub fn acquire(ctx: &Ctx, job: &AcquireJob<'_>, progress: &dyn Progress) -> Resu
             let names = Names::new(directory, name);
             match job.transfer.target.kind {
                 TargetKind::Directory | TargetKind::Subvolume => {
-                    tree::acquire(job, progress, &names)?;
+                    tree::acquire(ctx, job, progress, &names)?;
                 }
                 TargetKind::RegularFile | TargetKind::Partition => {
                     file::acquire(ctx, job, progress, &names)?;

@@ -36,11 +36,8 @@ pub fn format(interface: &Interface) -> String {
 fn comment(out: &mut String, lines: &[String], depth: usize) {
     for line in lines {
         tabs(out, depth);
-        out.push('#');
-        if !line.is_empty() {
-            out.push(' ');
-            out.push_str(line);
-        }
+        out.push_str("# ");
+        out.push_str(line);
         out.push('\n');
     }
 }

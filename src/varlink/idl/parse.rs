@@ -173,7 +173,10 @@ impl Parser<'_> {
                     if text.chars().any(|c| c.is_control() && c != '\t') {
                         return Err(self.bad());
                     }
-                    self.comment.push(text.to_owned());
+                    // COMPAT(262): an empty comment line is dropped.
+                    if !text.is_empty() {
+                        self.comment.push(text.to_owned());
+                    }
                     for _ in 0..line.len() {
                         self.take();
                     }
