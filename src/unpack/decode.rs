@@ -13,6 +13,7 @@ use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, is_error_kind};
 use super::{Error, Format, WINDOW_LOG_MAX};
 
 // LIMIT: of the dictionary of an xz stream, with what the decoder itself needs.
+// DIFFERS: the peer lets a header ask for up to 4 GiB.
 pub(super) const XZ_MEMORY_MAX: u64 = (2 << WINDOW_LOG_MAX) + (1 << 20);
 
 /// What one call of a decoder did.

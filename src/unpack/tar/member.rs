@@ -146,6 +146,7 @@ impl<R: Read> Members<R> {
                 b'L' => extensions.path = Some(self.name(size)?),
                 b'K' => extensions.link = Some(self.name(size)?),
                 b'x' | b'X' => extensions.pax = Some(self.extension(size)?),
+                // DIFFERS: defaults for all members are legal; the peer refuses most of them.
                 b'g' => {
                     self.global = self.extension(size)?;
                     has_extension = false;

@@ -99,6 +99,7 @@ pub fn extract(input: impl Read, dir: BorrowedFd<'_>, options: &Options) -> Resu
 /// Makes one member.
 fn make(tree: &mut Tree<'_>, members: &mut Members<impl Read>, member: &Member) -> Result<()> {
     let Some(path) = tree::split(&member.path) else {
+        // DIFFERS: names the entry; the peer's text ends before the colon.
         let shown = member.shown();
         return Err(Error::new(format!("Invalid path name in entry, refusing: '{shown}'")));
     };

@@ -322,6 +322,8 @@ impl<'a> Tree<'a> {
             rustix::fs::chmodat(dir, name, mode, AtFlags::empty())
                 .map_err(|err| failed("change mode of", member, err))?;
         }
+        // DIFFERS: this includes `trusted.` and `security.` attributes of links, which the peer's
+        // sandbox may not set.
         let path = format!("/proc/self/fd/{}/", dir.as_raw_fd());
         let path: OsString = [OsStr::new(&path), name].into_iter().collect();
         for (key, value) in &member.xattrs {
@@ -384,6 +386,8 @@ fn finish_of(member: &Member) -> Finish {
 
 /// Last touches: mode after the owner (whose change clears setuid), ACLs after the mode (which
 /// they change), time at the end.
+///
+/// DIFFERS: a directory with a default ACL keeps its mode; the peer leaves it at 0000.
 fn apply(fd: BorrowedFd<'_>, finish: Finish, is_privileged: bool) -> io::Result<()> {
     if let Some(mode) = finish.mode {
         rustix::fs::fchmod(fd, mode)?;

@@ -244,3 +244,25 @@ fn a_full_sink_or_a_flag_ends_all_threads() {
         assert!(matches!(result, Err(Error::Cancelled)), "{result:?}");
     }
 }
+
+#[test]
+fn a_dictionary_beyond_the_limit_is_refused() {
+    let mut packed = stream(b"hello", &[], Check::Crc64);
+    let end = 12 + (usize::from(packed[12]) + 1) * 4 - 4;
+    let at = 12 + packed[12..end].windows(2).position(|pair| pair == [0x21, 1]).unwrap() + 2;
+    for (bits, is_good) in [(30, true), (32, true), (33, false), (34, false), (40, false)] {
+        packed[at] = bits;
+        let crc = super::container::crc32(&packed[12..end]).to_le_bytes();
+        packed[end..end + 4].copy_from_slice(&crc);
+        for result in [push(&packed).map(|r| r.1), pull(&packed)] {
+            match result {
+                Ok(bytes) => assert!(is_good && bytes == b"hello", "{bits}"),
+                Err(err) => {
+                    assert!(!is_good, "{bits}: {err}");
+                    let text = "xz data needs a dictionary of more than 256 MiB";
+                    assert_eq!(err.to_string(), text);
+                }
+            }
+        }
+    }
+}
