@@ -132,6 +132,12 @@ impl Clients {
         [client("/usr/bin/varlinkctl".into()), client(self.ours())]
     }
 
+    /// Our updater under the peer's name, as commands inside see it.
+    fn updater(&self) -> String {
+        std::os::unix::fs::symlink("slipway", self.peer.dir().join("systemd-sysupdate")).unwrap();
+        self.peer.inside().join("systemd-sysupdate").to_str().unwrap().to_owned()
+    }
+
     fn command(&self, program: &str) -> Command {
         self.peer.command(program)
     }
@@ -509,6 +515,163 @@ fn both_ends_of_serve_fit_together() {
         );
         let seen = clients.same(&line);
         assert!(seen.stdout.ends_with("hello\nhi\n"), "{server}: {seen:?}");
+    }
+}
+
+/// Gives bytes to a service that finds the connection on descriptor 3, ends the sending side and
+/// returns what came back.
+fn exchange(clients: &Clients, service: &str, input: &[u8]) -> String {
+    use std::io::{Read, Write};
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let script = format!(
+        "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=varlink \
+         exec {service} 3<&0 </dev/null 2>/dev/null"
+    );
+    let mut command = clients.command("sh");
+    command.args(["-c", &script]).stdin(OwnedFd::from(theirs));
+    let mut child = command.spawn().unwrap();
+    // It holds the other end.
+    drop(command);
+    ours.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    // A service that has hung up already is part of what is compared.
+    let _ = ours.write_all(input);
+    let _ = ours.shutdown(std::net::Shutdown::Write);
+    let mut output = Vec::new();
+    let _ = ours.read_to_end(&mut output);
+    drop(ours);
+    assert!(child.wait().unwrap().code().is_some(), "{service} was killed");
+    String::from_utf8(output).unwrap().replace('\0', "|")
+}
+
+const THEIR_UPDATER: &str = "/usr/lib/systemd/systemd-sysupdate";
+
+/// Calls of the updater, good and bad ones, and frames that are no calls.
+fn inputs() -> Vec<String> {
+    let call = |method: &str, parameters: &str| {
+        format!(r#"{{"method":"{method}","parameters":{parameters}}}|"#)
+    };
+    let mut inputs = vec![
+        call("io.systemd.SysUpdate.ListTargets", "{}"),
+        call("io.systemd.SysUpdate.ListTargets", "null"),
+        call("io.systemd.SysUpdate.ListTargets", r#"{"x":1}"#),
+        call("org.varlink.service.GetInfo", r#"{"x":1}"#),
+    ];
+    for parameters in [
+        r#"{}"#,
+        r#"{"x":1}"#,
+        r#"{"target":null}"#,
+        r#"{"target":1}"#,
+        r#"{"target":{}}"#,
+        r#"{"target":{"class":"bogus"}}"#,
+        r#"{"target":{"class":"host"}}"#,
+        r#"{"target":{"class":"host","name":null}}"#,
+        r#"{"target":{"class":"host","name":"x"}}"#,
+        r#"{"target":{"class":"host","x":1}}"#,
+        r#"{"target":{"class":"component"}}"#,
+        r#"{"target":{"class":"component","name":"../x"}}"#,
+        r#"{"target":{"class":"component","name":"nope"}}"#,
+        r#"{"target":{"name":1,"class":"host"}}"#,
+        r#"{"x":1,"target":{"class":"host"}}"#,
+    ] {
+        inputs.push(call("io.systemd.SysUpdate.ListFeatures", parameters));
+    }
+    for parameters in
+        [r#"{"interface":"a"}"#, r#"{"interface":1}"#, r#"{"interface":"a","b":1}"#, r#"{"b":1}"#]
+    {
+        inputs.push(call("org.varlink.service.GetInterfaceDescription", parameters));
+    }
+    let unknown = r#"{"method":"x.y.Z"}|"#;
+    let frames = [
+        "|",
+        "null|",
+        "[]|",
+        "{}|",
+        "{|",
+        "'|",
+        r#"{"method":1}|"#,
+        r#"{"method":""}|"#,
+        r#"{"method":"a"}|"#,
+        r#"{"method":"x.y.é"}|"#,
+        r#"{"method":"x\u0000.y.Z"}|"#,
+        r#"{"method":"x.y.Z","k":1}|"#,
+        r#"{"method":"x.y.Z","io.vendor":{}}|"#,
+        r#"{"method":"x.y.Z","error":"a"}|"#,
+        r#"{"method":"x.y.Z","method":"x.y.Z"}|"#,
+        r#"{"method":"x.y.Z","more":null}|"#,
+        r#"{"method":"x.y.Z","more":1}|"#,
+        r#"{"method":"x.y.Z","more":false,"oneway":false,"upgrade":false}|"#,
+        r#"{"method":"x.y.Z","more":true,"oneway":true}|"#,
+        r#"{"method":"x.y.Z","more":true}|"#,
+        r#"{"method":"x.y.Z","upgrade":true}|"#,
+        r#"{"method":"x.y.Z","oneway":true}|"#,
+        r#"{"method":"x.y.Z","parameters":null}|"#,
+        r#"{"method":"x.y.Z","parameters":[]}|"#,
+        r#"{"method":"x.y.Z","parameters":{"a":"\ud800"}}|"#,
+        r#"{"method":"x.y.Z","parameters":{"a":01}}|"#,
+        r#"{"method":"x.y.Z"}x|"#,
+        r#"{"method":"x.y.Z",}|"#,
+        r#"{"method":"x.y.Z"}"#,
+        " { \"method\" : \"x.y.Z\" } \n|",
+    ];
+    inputs.extend(frames.map(|frame| format!("{unknown}{frame}{unknown}")));
+    inputs
+}
+
+#[test]
+fn both_updaters_answer_the_same_bytes() {
+    let Some(clients) = Clients::new("both_updaters_answer_the_same_bytes") else { return };
+    let ours = clients.updater();
+    for input in inputs() {
+        let bytes = input.replace('|', "\0").into_bytes();
+        let expected = exchange(&clients, THEIR_UPDATER, &bytes);
+        assert_eq!(exchange(&clients, &ours, &bytes), expected, "\n{input}\nours on the left");
+    }
+    for size in [(16 << 20) + 8, 20 << 20] {
+        let mut bytes = br#"{"method":"x.y.Z"}"#.to_vec();
+        bytes.resize(size, b' ');
+        bytes.push(0);
+        let expected = exchange(&clients, THEIR_UPDATER, &bytes);
+        assert_eq!(exchange(&clients, &ours, &bytes), expected, "{size} bytes");
+    }
+}
+
+#[test]
+fn four_ways_to_ask_an_updater_give_one_answer() {
+    let Some(clients) = Clients::new("four_ways_to_ask_an_updater_give_one_answer") else { return };
+    let transfer = "[Transfer]\nFeatures=extra\n[Source]\nType=regular-file\nPath=/run\n\
+                    MatchPattern=a_@v\n[Target]\nType=regular-file\nPath=/run/t\nMatchPattern=a_@v\n";
+    let feature = "[Feature]\nDescription=More of it\nDocumentation=man:x(1)\n\
+                   AppStream=https://example.org/x\nEnabled=no\n";
+    let write =
+        |name: &str, text: &str| std::fs::write(clients.peer.dir().join(name), text).unwrap();
+    write("50-a.transfer", transfer);
+    write("60-b.transfer", &transfer.replace("Features=extra\n", "").replace("a_@v", "b_@v"));
+    write("extra.feature", feature);
+    let world = "mkdir /run/sysupdate.d /run/sysupdate.tools.d
+                 cp *.transfer *.feature /run/sysupdate.d/; cp 60-b.transfer /run/sysupdate.tools.d/; ";
+    let ours = clients.updater();
+    for words in [
+        "list-interfaces A",
+        "list-methods A",
+        "call A io.systemd.SysUpdate.ListTargets",
+        "call --json=pretty A io.systemd.SysUpdate.ListTargets",
+        "call A io.systemd.SysUpdate.ListFeatures '{\"target\":{\"class\":\"host\"}}'",
+        "call --json=pretty A io.systemd.SysUpdate.ListFeatures '{\"target\":{\"class\":\"host\"}}'",
+        "call A io.systemd.SysUpdate.ListFeatures '{\"target\":{\"class\":\"component\",\"name\":\"tools\"}}'",
+        "call A io.systemd.SysUpdate.ListFeatures '{\"target\":{\"class\":\"component\",\"name\":\"nope\"}}'",
+        "call --more A io.systemd.SysUpdate.ListTargets",
+        "call A io.systemd.SysUpdate.Nope",
+    ] {
+        let line = |address: &str| {
+            format!(
+                "{world}$V {}",
+                words.replace("A ", &format!("{address} ")).replace(" A", &format!(" {address}"))
+            )
+        };
+        let expected = clients.same(&line(THEIR_UPDATER));
+        let is_full = !words.contains("host") || expected.stdout.contains("extra");
+        assert!(is_full, "{words}: {expected:?}");
+        assert_eq!(clients.same(&line(&ours)), expected, "{words}: our service on the left");
     }
 }
 
