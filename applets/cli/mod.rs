@@ -53,6 +53,10 @@
 //!
 //! Invariants: an argument may be any bytes and never makes the program panic; the help is at most
 //! 80 columns wide and goes to standard output.
+#![cfg_attr(
+    not(any(test, feature = "update")),
+    expect(dead_code, unused_imports, reason = "a build of a few applets needs a part of it")
+)]
 
 mod command;
 pub(crate) mod complete;
@@ -71,5 +75,5 @@ pub(crate) use getopt::Order;
 pub(crate) use help::render as render_help;
 pub(crate) use parse::{parse, parse_order};
 pub(crate) use slipway::out::escape::line as printable;
-pub(crate) use value::{boolean, json_mode, path};
+pub(crate) use value::{boolean, json_mode, path, sentence};
 pub(crate) use verb::{Verb, dispatch_verb};

@@ -8,6 +8,7 @@ use slipway::out::json::Mode;
 
 use super::command::{Arity, Command, Opt, is_path};
 use super::getopt::{Item, Order, Scanner};
+use super::value::SENTENCE;
 use super::{help, introspect, text};
 use crate::app::App;
 
@@ -166,7 +167,9 @@ fn translate(output: &str, words: &[&str]) -> Mistyped {
         })
     };
     if let Some((option, value, reason)) = quoted("Error parsing option '") {
-        let message = if reason.contains("{option}") {
+        let message = if let Some(sentence) = reason.strip_prefix(SENTENCE) {
+            sentence.to_owned()
+        } else if reason.contains("{option}") {
             reason.replace("{option}", option)
         } else {
             format!("Failed to parse {option}= parameter '{value}': {reason}")

@@ -1,10 +1,12 @@
 //! Values of options as the peer reads them, for `#[argh(from_str_fn(…))]`.
 //!
-//! An error text may say `{option}` where the option's name with its dashes belongs; a text
-//! without it becomes `Failed to parse --name= parameter 'value': text`.
+//! An error text is a reason, shown as `Failed to parse --name= parameter 'value': reason`; or it is
+//! a sentence of its own, because `{option}` stands in it for the option's name with its dashes, or
+//! because [`sentence`] has made it.
 
 use std::path::PathBuf;
 
+use slipway::conf::value;
 use slipway::out::json::Mode;
 
 use super::text;
@@ -15,15 +17,17 @@ pub(crate) fn path(value: &str) -> Result<PathBuf, String> {
 }
 
 /// `1 yes y true t on` and `0 no n false f off`, in any case.
-pub(crate) fn boolean(value: &str) -> Result<bool, String> {
-    let is_one_of = |words: &[&str]| words.iter().any(|w| w.eq_ignore_ascii_case(value));
-    if is_one_of(&["1", "yes", "y", "true", "t", "on"]) {
-        Ok(true)
-    } else if is_one_of(&["0", "no", "n", "false", "f", "off"]) {
-        Ok(false)
-    } else {
-        Err(format!("Failed to parse boolean argument to '{{option}}=': {value}"))
-    }
+pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+    value::boolean(text)
+        .map_err(|_| format!("Failed to parse boolean argument to '{{option}}=': {text}"))
+}
+
+/// In front of an error text that is shown as it is.
+pub(super) const SENTENCE: &str = "{sentence}";
+
+/// An error text that is shown as it is.
+pub(crate) fn sentence(text: &str) -> String {
+    format!("{SENTENCE}{text}")
 }
 
 /// The words of `--json=`; `help` and `-j` are answered before.

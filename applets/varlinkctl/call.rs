@@ -14,7 +14,7 @@ use ::slipway::varlink::wire::Raw;
 use log::{error, info};
 use serde_json::{Map, Value};
 
-use super::{Args, connect, operand};
+use super::{Args, Pushed, connect, operand};
 use crate::app::App;
 
 /// LIMIT: bytes of parameters from standard input.
@@ -46,7 +46,7 @@ pub(super) fn run(app: &mut App, args: &Args, operands: &[String]) -> Result<u8>
         )));
     }
     // Before anything is opened: the numbers are those we were started with.
-    let fds = args.push_fd.iter().map(|text| pushed(text)).collect::<Result<Vec<_>>>()?;
+    let fds = args.push_fd.iter().map(open).collect::<Result<Vec<_>>>()?;
     let parameters = match operands.get(2).map(String::as_str) {
         Some(text) if !matches!(text, "" | "-") => parse(text, "<argv[4]>")?,
         // An upgraded connection needs standard input for itself.
@@ -73,17 +73,16 @@ pub(super) fn run(app: &mut App, args: &Args, operands: &[String]) -> Result<u8>
     }
 }
 
-/// A descriptor for `--push-fd=`: a number, or a file to be opened.
-fn pushed(text: &str) -> Result<OwnedFd> {
-    if text.starts_with('/') || text.starts_with("./") {
-        let file = std::fs::File::open(text).context(|| format!("Failed to open '{text}'"))?;
-        return Ok(file.into());
+/// A descriptor for `--push-fd=`.
+fn open(pushed: &Pushed) -> Result<OwnedFd> {
+    match pushed {
+        Pushed::File(path) => {
+            let file = std::fs::File::open(path).context(|| format!("Failed to open '{path}'"))?;
+            Ok(file.into())
+        }
+        Pushed::Number(number) => inherited::duplicate_inherited(*number)
+            .context(|| format!("Failed to duplicate file descriptor {number}")),
     }
-    let number = text.parse().ok().filter(|number: &i32| *number >= 0);
-    let number = number
-        .ok_or_else(|| Error::new(format!("Failed to parse --push-fd= parameter: {text}")))?;
-    inherited::duplicate_inherited(number)
-        .context(|| format!("Failed to duplicate file descriptor {number}"))
 }
 
 /// Parameters from standard input; nothing at all means none.

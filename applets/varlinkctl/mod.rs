@@ -16,6 +16,7 @@ mod serve;
 use std::time::Duration;
 
 use ::slipway::conf::timespan;
+use ::slipway::conf::value::unsigned;
 use ::slipway::error::{Error, Result};
 use ::slipway::out::json::Mode;
 use ::slipway::varlink::CALL_TIMEOUT;
@@ -80,7 +81,7 @@ struct Args {
     quiet: bool,
 
     /// take this error of the service for success
-    #[argh(option, arg_name = "ERROR")]
+    #[argh(option, arg_name = "ERROR", from_str_fn(error_name))]
     graceful: Vec<String>,
 
     /// how long to wait for a reply, 45s by default
@@ -101,8 +102,8 @@ struct Args {
     exec: bool,
 
     /// send this descriptor or file with the call
-    #[argh(option, arg_name = "FD")]
-    push_fd: Vec<String>,
+    #[argh(option, arg_name = "FD", from_str_fn(pushed))]
+    push_fd: Vec<Pushed>,
 
     /// verb and operands
     #[argh(positional, greedy, hidden_help)]
@@ -111,6 +112,14 @@ struct Args {
 
 /// How long to wait; `None` is for ever.
 struct Timeout(Option<Duration>);
+
+/// What `--push-fd=` names.
+enum Pushed {
+    /// A descriptor we were started with.
+    Number(i32),
+    /// A file to be opened.
+    File(String),
+}
 
 static VERBS: &[Verb<Args>] = &[
     Verb::new("info", "Tell what a service is", inspect::info).operands("ADDRESS").words(2, 2),
@@ -161,12 +170,6 @@ fn run(app: &mut App) -> Result<u8> {
     let args: Args = cli::parse(app)?;
     // Accepted for scripts: there is no pager here and nobody to ask for a password.
     let _ = (args.no_pager, args.no_ask_password);
-    if args.timeout.0.is_some_and(|time| time.is_zero()) {
-        return Err(Error::new("Timeout cannot be zero."));
-    }
-    if let Some(bad) = args.graceful.iter().find(|name| split_method(name).is_none()) {
-        return Err(Error::new(format!("Not a valid Varlink error name: {bad}")));
-    }
     cli::dispatch_verb(app, VERBS, &args, &args.words)
 }
 
@@ -176,9 +179,28 @@ fn timeout(value: &str) -> Result<Timeout, String> {
         return Ok(Timeout(None));
     }
     match timespan::parse(value) {
+        Ok(Some(time)) if time.is_zero() => Err(cli::sentence("Timeout cannot be zero.")),
         Ok(time) => Ok(Timeout(time)),
         Err(bad) => Err(bad.to_string()),
     }
+}
+
+/// The value of `--graceful=`.
+fn error_name(value: &str) -> Result<String, String> {
+    match split_method(value) {
+        Some(_) => Ok(value.to_owned()),
+        None => Err(cli::sentence(&format!("Not a valid Varlink error name: {value}"))),
+    }
+}
+
+/// The value of `--push-fd=`.
+fn pushed(value: &str) -> Result<Pushed, String> {
+    if value.starts_with('/') || value.starts_with("./") {
+        return Ok(Pushed::File(value.to_owned()));
+    }
+    let number = unsigned(value).ok().and_then(|number| i32::try_from(number).ok());
+    let refusal = || format!("Failed to parse {{option}}= parameter: {value}");
+    number.map(Pushed::Number).ok_or_else(refusal)
 }
 
 /// Connects to the service that an operand names.
