@@ -121,9 +121,11 @@ static VERBS: &[Verb<Args>] = &[
         .operands("[FEATURE]")
         .words(0, 2),
     Verb::new("enable-feature", "Enable optional feature", switch::enable_feature)
-        .operands("FEATURE…"),
+        .operands("FEATURE…")
+        .words(1, 0),
     Verb::new("disable-feature", "Disable optional feature", switch::disable_feature)
-        .operands("FEATURE…"),
+        .operands("FEATURE…")
+        .words(1, 0),
     Verb::new("check-new", "Check if there's a new version available", list::check_new).words(0, 1),
     Verb::new("update", "Install new version now", apply::update).operands("[VERSION]").words(0, 2),
     Verb::new("acquire", "Acquire (download) new version now", apply::acquire)
@@ -136,14 +138,16 @@ static VERBS: &[Verb<Args>] = &[
         "Report whether a newer version is installed than currently booted",
         apply::pending,
     )
-    .words(0, 1),
+    .words(1, 1),
     Verb::new("reboot", "Reboot if a newer version is installed than booted", apply::reboot)
-        .words(0, 1),
+        .words(1, 1),
     Verb::new("components", "Show list of components", list::components).words(0, 1),
     Verb::new("enable-component", "Enable component", switch::enable_component)
-        .operands("COMPONENT…"),
+        .operands("COMPONENT…")
+        .words(1, 0),
     Verb::new("disable-component", "Disable component", switch::disable_component)
-        .operands("COMPONENT…"),
+        .operands("COMPONENT…")
+        .words(1, 0),
 ];
 
 fn run(app: &mut App) -> Result<u8> {
