@@ -274,8 +274,8 @@ fn print_removals(app: &App, entries: &[Entry], plan: &VacuumPlan) -> Result<()>
     for removal in &plan.removals {
         app.out.line(&run::removal_text(entries, removal))?;
     }
-    for directory in &plan.clean {
-        app.out.line(&format!("Removing leftovers in '{}'.", directory.display()))?;
+    for path in run::leftovers(plan) {
+        app.out.line(&format!("Removing leftover '{}'.", path.display()))?;
     }
     Ok(())
 }

@@ -230,7 +230,7 @@ pub(super) fn features(app: &mut App, args: &Args, operands: &[String]) -> Resul
         return Ok(0);
     }
     let mut table = switch_table("feature");
-    append(app, &mut table, &all.features);
+    append(app, args, &mut table, &all.features);
     app.out.table(&table, args.json, !args.no_legend)?;
     if !args.no_legend {
         app.out.print(&match all.features.len() {
@@ -275,7 +275,12 @@ fn switch_table(what: &str) -> Table {
     Table::new(&["enabled", "suggested", what, "description", "documentation"]).with_filler("-")
 }
 
-fn append(app: &App, table: &mut Table, features: &[Feature]) {
+fn append(app: &App, args: &Args, table: &mut Table, features: &[Feature]) {
+    // COMPAT(262): without titles every row is one line.
+    let urls = |list: &[String]| {
+        let list = list.to_vec();
+        if args.no_legend { Cell::Words(list) } else { Cell::Lines(list) }
+    };
     for feature in features {
         let suggested = match report::is_suggested(feature, &app.ctx) {
             Ok(is_suggested) => Cell::Check(is_suggested),
@@ -291,7 +296,7 @@ fn append(app: &App, table: &mut Table, features: &[Feature]) {
             suggested.into(),
             feature.id.as_str().into(),
             Cell::from(feature.description.clone()).into(),
-            Cell::Lines(feature.documentation.clone()).into(),
+            urls(&feature.documentation).into(),
         ]);
     }
 }
@@ -331,7 +336,7 @@ pub(super) fn components(app: &mut App, args: &Args, _: &[String]) -> Result<u8>
             Cell::Empty.into(),
         ]);
     }
-    append(app, &mut table, &components);
+    append(app, args, &mut table, &components);
     app.out.table(&table, args.json, !args.no_legend)?;
     Ok(0)
 }

@@ -45,9 +45,9 @@ const IMAGES: [(&str, &[&str]); 4] = [
 pub fn service(ctx: &Ctx) -> Result<Service> {
     Service::builder(ctx.clone(), "systemd-sysupdate")
         .interface(INTERFACE)?
-        .method("ListTargets", |call| list_targets(call))
-        .method("ListFeatures", |call| list_features(call))
-        .method("CheckNew", |call| check_new(call))
+        .method("ListTargets", list_targets)
+        .method("ListFeatures", list_features)
+        .method("CheckNew", check_new)
         .build()
 }
 

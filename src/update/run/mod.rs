@@ -17,7 +17,7 @@ use self::progress::Reporter;
 use super::definitions::current_symlink_path;
 use super::engine;
 use super::installdb;
-use super::job::{AcquireJob, Goal, InstallJob, RemoveJob};
+use super::job::{AcquireJob, Goal, InstallJob, LEGACY_PREFIX, PARTIAL_PREFIX, RemoveJob};
 use super::model::{Entry, Location, TargetKind, Transfer};
 use super::plan::{
     self, Acquisition, Choice, Extent, Policy, Reason, Step, UpdatePlan, VacuumPlan,
@@ -246,6 +246,22 @@ pub fn removal_text(entries: &[Entry], removal: &plan::Removal) -> String {
         Reason::Old => "old ",
     };
     format!("Removing {what}'{}' ({kind}).", removal.instance.location.shown())
+}
+
+/// What cleaning would delete besides the removals of a plan, for a dry run.
+pub fn leftovers(plan: &VacuumPlan) -> Vec<PathBuf> {
+    let is_leftover = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_planned = |r: &plan::Removal| r.instance.location == Location::Path(path.clone());
+        (name.starts_with(LEGACY_PREFIX) || name.starts_with(PARTIAL_PREFIX))
+            && !plan.keep.contains(path)
+            && !plan.removals.iter().any(is_planned)
+    };
+    let entries = plan.clean.iter().filter_map(|directory| std::fs::read_dir(directory).ok());
+    let mut found: Vec<PathBuf> =
+        entries.flatten().flatten().map(|entry| entry.path()).filter(is_leftover).collect();
+    found.sort();
+    found
 }
 
 fn make_room(session: &Session, entries: &[Entry], plan: &VacuumPlan) -> Result<()> {
