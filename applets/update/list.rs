@@ -4,7 +4,7 @@ use ::slipway::error::{Error, Result};
 use ::slipway::out::table::{Align, Cell, Table};
 use ::slipway::out::{Color, glyph::Glyph};
 use ::slipway::update::definitions::{self, Feature, Origin};
-use ::slipway::update::model::{Entry, TargetKind};
+use ::slipway::update::model::{Entry, Location};
 use ::slipway::update::plan;
 use ::slipway::update::report::{self, Content};
 use ::slipway::update::run;
@@ -74,7 +74,7 @@ fn look(app: &App, mark: Mark) -> (&'static str, Option<Color>) {
 }
 
 fn show_version(app: &App, args: &Args, entries: &[Entry], set: &UpdateSet<'_>) -> Result<()> {
-    let table = contents_table(entries, &report::contents(set, entries));
+    let table = contents_table(&report::contents(set, entries));
     if args.json.is_on() {
         let value = report::version(set, entries, table.to_json());
         return app.out.json(args.json, &value);
@@ -127,7 +127,7 @@ fn available_text(f: Flags) -> String {
     format!("{}{newest}", yes_no(f.available))
 }
 
-fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
+fn contents_table(contents: &[Content<'_>]) -> Table {
     const TITLES: [&str; 13] = [
         "type",
         "path",
@@ -169,17 +169,22 @@ fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
             Cell::option(f.sha256, |hash| Cell::Text(hex(&hash))).into(),
         ]);
     }
-    let is_partition = |e: &&Entry| e.transfer.target.kind == TargetKind::Partition;
-    let enabled = || entries.iter().filter(|e| e.transfer.is_enabled);
-    if !enabled().any(|e| is_partition(&e)) {
-        table.hide(2);
-        table.hide(3);
+    // Pairs come and go together: those of partitions, of files, of boot attempts.
+    let is_slot = |c: &&Content<'_>| matches!(c.instance.location, Location::Slot(_));
+    let has_tries = |c: &Content<'_>| {
+        let f = &c.instance.fields;
+        f.tries_done.is_some() || f.tries_left.is_some()
+    };
+    for (columns, is_shown) in [
+        ([2, 3], contents.iter().any(|c| is_slot(&c))),
+        ([4, 5], contents.iter().any(|c| !is_slot(&c))),
+        ([7, 8], contents.iter().any(has_tries)),
+    ] {
+        if !is_shown {
+            columns.iter().for_each(|column| table.hide(*column));
+        }
     }
-    if enabled().all(|e| is_partition(&e)) {
-        table.hide(4);
-        table.hide(5);
-    }
-    for column in 2..TITLES.len() {
+    for column in [6, 9, 10, 11, 12] {
         table.hide_if_empty(column);
     }
     table
