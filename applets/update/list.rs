@@ -1,10 +1,11 @@
 //! Verbs that look and change nothing: `list`, `check-new`, `features`, `components`.
 
 use ::slipway::error::{Error, Result};
+use ::slipway::format::pattern::Fields;
 use ::slipway::out::table::{Align, Cell, Table};
 use ::slipway::out::{Color, glyph::Glyph};
 use ::slipway::update::definitions::{self, Feature, Origin};
-use ::slipway::update::model::{Entry, Location};
+use ::slipway::update::model::Entry;
 use ::slipway::update::plan;
 use ::slipway::update::report::{self, Content};
 use ::slipway::update::run;
@@ -170,15 +171,11 @@ fn contents_table(contents: &[Content<'_>]) -> Table {
         ]);
     }
     // Pairs come and go together: those of partitions, of files, of boot attempts.
-    let is_slot = |c: &&Content<'_>| matches!(c.instance.location, Location::Slot(_));
-    let has_tries = |c: &Content<'_>| {
-        let f = &c.instance.fields;
-        f.tries_done.is_some() || f.tries_left.is_some()
-    };
+    let any = |has: fn(&Fields) -> bool| contents.iter().any(|c| has(&c.instance.fields));
     for (columns, is_shown) in [
-        ([2, 3], contents.iter().any(|c| is_slot(&c))),
-        ([4, 5], contents.iter().any(|c| !is_slot(&c))),
-        ([7, 8], contents.iter().any(has_tries)),
+        ([2, 3], any(|f| f.partition_uuid.is_some() || f.partition_flags.is_some())),
+        ([4, 5], any(|f| f.mtime_usec.is_some() || f.mode.is_some())),
+        ([7, 8], any(|f| f.tries_done.is_some() || f.tries_left.is_some())),
     ] {
         if !is_shown {
             columns.iter().for_each(|column| table.hide(*column));
