@@ -42,6 +42,7 @@ fn go(app: &mut App, args: &Args, operands: &[String], verb: &str, extent: Exten
     }
     let request = Request { version: operands.first().map(String::as_str), extent };
     let session = args.session(app);
+    ::slipway::sys::signal::stop_by_flag(&session.engine.is_cancelled);
     if !args.component_all {
         update_target(app, args, &session, request)?;
         return Ok(0);

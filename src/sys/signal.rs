@@ -1,7 +1,10 @@
 //! Signal dispositions, which the standard library sets but does not let go of.
 #![allow(unsafe_code, reason = "sigaction(2)")]
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction, signal};
 
 /// Says whether writing to a pipe or socket that nobody reads ends the process by SIGPIPE, as for
 /// any Unix tool, or fails with `EPIPE`, as Rust's start-up code arranges and a server needs.
@@ -12,4 +15,39 @@ pub fn set_pipe_ends_process(is_wanted: bool) {
     // SAFETY: neither disposition runs code of ours.
     // It cannot fail: the signal exists and may be changed.
     let _ = unsafe { signal(Signal::SIGPIPE, handler) };
+}
+
+/// What the handler of [`stop_by_flag`] sets.
+static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Makes the first SIGINT, SIGTERM or SIGHUP set a flag, so that work can end in good order, and
+/// the second one end the process, should that take too long. The first flag given is the one.
+pub fn stop_by_flag(flag: &Arc<AtomicBool>) {
+    STOP.get_or_init(|| Arc::clone(flag));
+    let flags = SaFlags::SA_RESETHAND;
+    let action = SigAction::new(SigHandler::Handler(stop), flags, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler does nothing but load a pointer and store a flag, both atomically.
+        // It cannot fail: the signals exist and may be caught.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+extern "C" fn stop(_: i32) {
+    if let Some(flag) = STOP.get() {
+        flag.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_signal_only_sets_the_flag() {
+        let flag = Arc::new(AtomicBool::new(false));
+        stop_by_flag(&flag);
+        nix::sys::signal::raise(Signal::SIGHUP).unwrap();
+        assert!(flag.load(Ordering::Relaxed));
+    }
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::disk::Disk;
+use crate::sys::fs;
 use crate::unpack::zero;
 
 /// Random access to what is being written. Offsets are relative to the start of the payload.
@@ -23,6 +24,11 @@ pub(super) trait Output: Sync {
 
     /// Reads back.
     fn read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+
+    /// Takes over a whole file by sharing its blocks; false where that cannot be done.
+    fn share(&self, _: &File) -> bool {
+        false
+    }
 }
 
 /// Writes a buffer, leaving out what is zero.
@@ -94,6 +100,10 @@ impl Output for FileOutput {
 
     fn zero_bytes(&self) -> usize {
         4096
+    }
+
+    fn share(&self, source: &File) -> bool {
+        fs::clone_file(&self.file, source).is_ok()
     }
 
     fn limit_bytes(&self) -> u64 {

@@ -132,7 +132,7 @@ fn receive(
         let read = if stream.is_cancelled.load(Ordering::Relaxed) {
             Err(io::ErrorKind::Interrupted.into())
         } else {
-            fill(&mut *stream.input, &mut chunk)
+            fill(&mut *stream.input, &mut chunk, stream.is_cancelled)
         };
         stream.hash.update(&chunk);
         offset += chunk.len() as u64;
@@ -163,7 +163,7 @@ fn receive(
 }
 
 /// Reads until the chunk is full or the input ends; what came before an error is kept.
-fn fill(input: &mut dyn Read, chunk: &mut Vec<u8>) -> io::Result<()> {
+fn fill(input: &mut dyn Read, chunk: &mut Vec<u8>, is_cancelled: &AtomicBool) -> io::Result<()> {
     chunk.resize(CHUNK_BYTES, 0);
     let mut len = 0;
     let result = loop {
@@ -172,6 +172,10 @@ fn fill(input: &mut dyn Read, chunk: &mut Vec<u8>) -> io::Result<()> {
             Ok(count) => len += count,
             Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
             Err(err) => break Err(err),
+        }
+        // A slow server must not keep us.
+        if is_cancelled.load(Ordering::Relaxed) {
+            break Err(io::ErrorKind::Interrupted.into());
         }
     };
     chunk.truncate(len);
@@ -239,6 +243,10 @@ pub(super) fn copy_file(
 ) -> Result<(), unpack::Error> {
     if size_bytes > output.limit_bytes() {
         return Err(unpack::Error::TooLarge { limit: output.limit_bytes() });
+    }
+    if output.share(source) {
+        progress.advance(size_bytes);
+        return Ok(());
     }
     let pieces = Mutex::new(Pieces { at: 0, data: None, size: size_bytes });
     let work = || -> Result<(), unpack::Error> {
