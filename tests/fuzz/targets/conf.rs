@@ -45,7 +45,7 @@ pub fn ini(bytes: &[u8]) -> u64 {
         assert_eq!(again, values);
     }
     OsRelease::parse(bytes).get("ID");
-    let lengths: Vec<usize> = values.iter().map(|(_, value)| value.len().min(4)).collect();
+    let lengths: Vec<usize> = values.iter().take(5).map(|(_, value)| value.len().min(4)).collect();
     kind(&(result.map_err(|err| err.to_string().len() / 8), lengths))
 }
 
