@@ -74,6 +74,12 @@ pub const TARGETS: &[Target] = &[
         words: &["%", "%%", "%a", "%A", "%m", "%z"],
     },
     Target { name: "tar", run: unpack::tar, seeds: unpack::tar_seeds, words: unpack::TAR_WORDS },
+    Target {
+        name: "transfer",
+        run: conf::transfer,
+        seeds: conf::transfer_seeds,
+        words: conf::TRANSFER_WORDS,
+    },
     Target { name: "unpack", run: unpack::stream, seeds: unpack::stream_seeds, words: &[] },
     Target { name: "url", run: net::url, seeds: net::url_seeds, words: net::URL_WORDS },
     Target {

@@ -1,8 +1,10 @@
 //! Compressed streams and archives.
 
+use std::fs::Permissions;
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use slipway::unpack::{self as packed, Options, Segment, Sink};
@@ -109,11 +111,24 @@ pub fn tar(bytes: &[u8]) -> u64 {
     let options = packed::tar::Options { max_bytes: MAX_BYTES, is_privileged: false, hoist: true };
     let result = packed::tar::extract(bytes, dir.as_fd(), &options);
     assert_eq!(std::fs::read_dir(outside.path()).expect("directory").count(), 1);
+    open_up(&inside);
+    outside.close().expect("an empty directory");
     kind(
         &result
             .map(|done| done.entries.min(9))
             .map_err(|err| err.to_string().split('\'').next().unwrap_or_default().to_owned()),
     )
+}
+
+/// Gives back the permissions that an archive took, so that its directories can be removed.
+fn open_up(dir: &Path) {
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700)).expect("our directory");
+    for entry in std::fs::read_dir(dir).expect("directory") {
+        let entry = entry.expect("entry");
+        if entry.file_type().expect("type").is_dir() {
+            open_up(&entry.path());
+        }
+    }
 }
 
 pub fn tar_seeds() -> Vec<Vec<u8>> {
