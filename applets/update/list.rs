@@ -5,7 +5,7 @@ use ::slipway::format::pattern::Fields;
 use ::slipway::out::table::{Align, Cell, Table};
 use ::slipway::out::{Color, glyph::Glyph};
 use ::slipway::update::definitions::{self, Feature, Origin};
-use ::slipway::update::model::Entry;
+use ::slipway::update::model::{Entry, TargetKind};
 use ::slipway::update::plan;
 use ::slipway::update::report::{self, Content};
 use ::slipway::update::run;
@@ -75,7 +75,7 @@ fn look(app: &App, mark: Mark) -> (&'static str, Option<Color>) {
 }
 
 fn show_version(app: &App, args: &Args, entries: &[Entry], set: &UpdateSet<'_>) -> Result<()> {
-    let table = contents_table(&report::contents(set, entries));
+    let table = contents_table(entries, &report::contents(set, entries));
     if args.json.is_on() {
         let value = report::version(set, entries, table.to_json());
         return app.out.json(args.json, &value);
@@ -128,7 +128,7 @@ fn available_text(f: Flags) -> String {
     format!("{}{newest}", yes_no(f.available))
 }
 
-fn contents_table(contents: &[Content<'_>]) -> Table {
+fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
     const TITLES: [&str; 13] = [
         "type",
         "path",
@@ -170,11 +170,14 @@ fn contents_table(contents: &[Content<'_>]) -> Table {
             Cell::option(f.sha256, |hash| Cell::Text(hex(&hash))).into(),
         ]);
     }
-    // Pairs come and go together: those of partitions, of files, of boot attempts.
+    // Pairs come and go together: those of partitions, of files, of boot attempts. Those of files
+    // are not shown of a source whose target is a partition.
+    let is_file = |e: &Entry| e.transfer.target.kind != TargetKind::Partition;
+    let has_files = entries.iter().any(|e| e.transfer.is_enabled && is_file(e));
     let any = |has: fn(&Fields) -> bool| contents.iter().any(|c| has(&c.instance.fields));
     for (columns, is_shown) in [
         ([2, 3], any(|f| f.partition_uuid.is_some() || f.partition_flags.is_some())),
-        ([4, 5], any(|f| f.mtime_usec.is_some() || f.mode.is_some())),
+        ([4, 5], has_files && any(|f| f.mtime_usec.is_some() || f.mode.is_some())),
         ([7, 8], any(|f| f.tries_done.is_some() || f.tries_left.is_some())),
     ] {
         if !is_shown {
