@@ -319,6 +319,54 @@ fn refusals_of_the_client_are_equal() {
     ] {
         clients.same(&format!("$V {}", words.replace('A', SYSUPDATE)));
     }
+    for text in [
+        "{\"a\" 1}",
+        "{\"a\":1 \"b\"}",
+        "{\"a\":tru}",
+        "{\"a\":1.}",
+        "{\"a\":\"\\x\"}",
+        "{a}",
+        "{,}",
+        "{\"a\":1,}",
+        "[1]",
+        "[",
+        "tru",
+        "}",
+        "{}}",
+        "{} x",
+        "{\"a\":\"",
+        "{\"a\":01}",
+        "{\"a\":-}",
+        "\"",
+        "{\"a\":1e}",
+        "{\"é\":x}",
+        "{\"a\":[1,}",
+        "{\"a\":[1 2]}",
+        "{\"a\":",
+        "{:1}",
+        "{1:2}",
+        "{\"a\",1}",
+        "{\"a\":}",
+        "{\"a\":[}",
+        "{\"a\":{]",
+        "{]",
+        "{\"a\":1]",
+        "{\"a\":1:",
+        "{\"a\":true,\"b\":nul",
+        "-",
+        "1",
+        "{\"a\":[[1],,",
+        "{{",
+        "{[",
+        "{\"a\":\"\\ud800\"}",
+        "{\"a\":[1],\n\"b\"",
+        "{}{",
+        "{} []",
+        "{},",
+        "{\"a\"}",
+    ] {
+        clients.same(&format!("$V call unix:/nope a.b.C '{text}'"));
+    }
     clients.same(&format!("echo '{{\"interface\":\"x\"}}' | $V call {SYSUPDATE} org.varlink.service.GetInterfaceDescription"));
     clients.same(&format!("echo '{{\"interface\":\"x\"' | $V call {SYSUPDATE} org.varlink.service.GetInterfaceDescription -"));
     // Starts, keeps the connection open and says nothing.

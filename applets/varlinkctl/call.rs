@@ -14,7 +14,7 @@ use ::slipway::varlink::wire::Raw;
 use log::{error, info};
 use serde_json::{Map, Value};
 
-use super::{Args, Pushed, connect, operand};
+use super::{Args, Pushed, connect, operand, position};
 use crate::app::App;
 
 /// LIMIT: bytes of parameters from standard input.
@@ -104,28 +104,14 @@ fn read_parameters(app: &App) -> Result<Map<String, Value>> {
     parse(&text, "<stdin>")
 }
 
-/// An object in JSON. Errors are where the peer sees them: at the token that does not fit.
+/// An object in JSON.
 fn parse(text: &str, name: &str) -> Result<Map<String, Value>> {
-    let refuse = |(line, column): (usize, usize)| {
-        let message = format!("Failed to parse parameters at {name}:{line}:{column}");
-        Err(Error::errno_because(message, nix::libc::EINVAL))
-    };
-    let end = |text: &str| {
-        let line = text.matches('\n').count() + 1;
-        let last = text.rsplit('\n').next().unwrap_or_default();
-        (line, last.chars().count() + 1)
-    };
-    match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(Value::Array(_)) => {
-            let (before, _) = text.split_once('[').unwrap_or_default();
-            let (line, column) = end(before);
-            refuse((line, column + 1))
-        }
-        Ok(_) => refuse(end(text.trim_end())),
-        Err(err) if err.is_eof() => refuse(end(text)),
-        Err(err) => refuse((err.line(), err.column())),
+    if let Ok(Value::Object(map)) = serde_json::from_str(text) {
+        return Ok(map);
     }
+    let (line, column) = position::of(text);
+    let message = format!("Failed to parse parameters at {name}:{line}:{column}");
+    Err(Error::errno_because(message, nix::libc::EINVAL))
 }
 
 /// One invocation of the verb.

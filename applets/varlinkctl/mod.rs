@@ -10,6 +10,7 @@
 
 mod call;
 mod inspect;
+mod position;
 mod registry;
 mod serve;
 
