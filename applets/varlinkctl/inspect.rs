@@ -5,6 +5,7 @@ use std::io::Read;
 use ::slipway::error::{Context, Error, Result};
 use ::slipway::out::escape;
 use ::slipway::out::json::{self, Mode};
+use ::slipway::out::table::{Cell, Table};
 use ::slipway::varlink::client::Client;
 use ::slipway::varlink::idl::{self, IdlError, Interface, is_interface_name};
 use log::error;
@@ -23,19 +24,16 @@ pub(super) fn info(app: &mut App, args: &Args, operands: &[String]) -> Result<u8
         app.out.json(args.json, &Value::Object(info))?;
         return Ok(0);
     }
-    let mut text = String::new();
+    let mut table = Table::vertical();
     for (title, key) in
         [("Vendor", "vendor"), ("Product", "product"), ("Version", "version"), ("URL", "url")]
     {
         let value = info.get(key).and_then(Value::as_str).unwrap_or_default();
-        text.push_str(&format!("{title:>10}: {}\n", escape::line(value)));
+        table.field(title, Cell::Text(value.to_owned()));
     }
-    let mut title = "Interfaces:";
-    for name in interface_names(&info)? {
-        text.push_str(&format!("{title:>11} {}\n", escape::line(name)));
-        title = "";
-    }
-    app.out.print(&text)?;
+    let names = interface_names(&info)?.into_iter().map(str::to_owned).collect();
+    table.field("Interfaces", Cell::Lines(names));
+    app.out.table(&table, Mode::Off, false)?;
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use ::slipway::error::{Context, Error, Result};
+use ::slipway::out::Color;
 use ::slipway::out::json::Mode;
 use ::slipway::out::table::{Cell, Table};
 use ::slipway::sys::sock_diag;
@@ -93,12 +94,11 @@ pub(super) fn sockets(app: &mut App, args: &Args, _: &[String]) -> Result<u8> {
     for path in paths {
         let may = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).is_ok();
         let text = path.to_string_lossy().into_owned();
-        table.row([
-            Cell::Text(text).into(),
-            Cell::Text(if may { "yes" } else { "no" }.into()).into(),
-        ]);
+        let color = if may { Color::HighlightGreen } else { Color::HighlightRed };
+        let access = Cell::Text(if may { "yes" } else { "no" }.to_owned()).colored(color);
+        table.row([Cell::Text(text).into(), access]);
     }
-    print(app, args, &table, "sockets", "No sockets found.")
+    print(app, args, &table, "entrypoint sockets", "No sockets found.")
 }
 
 fn print(app: &App, args: &Args, table: &Table, what: &str, nothing: &str) -> Result<u8> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -42,10 +42,13 @@ impl Listening {
     }
 }
 
-/// Binds a listening socket to a path, atomically: it gets a temporary name, its mode and its
-/// extended attributes first, and replaces what is there (a socket of an earlier run, usually).
-/// `make_parents` creates leading directories with mode 0755. Paths may be longer than the 107
-/// bytes of a socket address; the file name may not.
+/// Binds a listening socket to a path and takes the place of a socket that is there (of an earlier
+/// run, usually); nothing else is replaced. `make_parents` creates leading directories with mode
+/// 0755. Paths may be longer than the 107 bytes of a socket address; the file name may not.
+///
+/// Not by a temporary name and rename: the kernel lists a socket by the name it was bound to, and
+/// `list-sockets` could not find it. Nobody gets in meanwhile: the socket appears with at most the
+/// mode it shall have, and is marked before it listens.
 pub fn bind(path: &Path, mode: u32, make_parents: bool) -> io::Result<OwnedFd> {
     let name = path.file_name().ok_or(Errno::INVAL)?;
     let parent = match path.parent() {
@@ -60,27 +63,27 @@ pub fn bind(path: &Path, mode: u32, make_parents: bool) -> io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     let dir_flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(parent, dir_flags, Mode::empty())?;
-
-    let mut temporary = std::ffi::OsString::from(".#");
-    temporary.push(name);
-    temporary.push(format!(".{}", std::process::id()));
-    match rustix::fs::unlinkat(&dir, &temporary, rustix::fs::AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => {}
-        Err(err) => return Err(err.into()),
+    match path.symlink_metadata() {
+        Ok(meta) if meta.file_type().is_socket() => {
+            rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty())?;
+        }
+        Ok(_) => return Err(Errno::EXIST.into()),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+        Err(err) => return Err(err),
     }
-    let temporary_path = parent.join(&temporary);
-    bind_in(&socket, &dir, &temporary_path)?;
+    // What is bound takes its mode from the socket, less the umask.
+    rustix::fs::fchmod(&socket, Mode::from_raw_mode(mode))?;
+    bind_in(&socket, &dir, path)?;
     let finish = || {
-        std::fs::set_permissions(&temporary_path, std::fs::Permissions::from_mode(mode))?;
-        xattr::mark_path(&temporary_path);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        xattr::mark_path(path);
         xattr::mark_socket(socket.as_fd(), xattr::Role::Listen);
         listen(&socket, i32::MAX)?;
-        rustix::fs::renameat(&dir, &temporary, &dir, name)?;
         Ok(())
     };
     let result: io::Result<()> = finish();
     if result.is_err() {
-        let _ = rustix::fs::unlinkat(&dir, &temporary, rustix::fs::AtFlags::empty());
+        let _ = rustix::fs::unlinkat(&dir, name, rustix::fs::AtFlags::empty());
     }
     result.map(|()| socket)
 }
@@ -207,7 +210,6 @@ fn accept(socket: &OwnedFd) -> Result<Option<OwnedFd>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileTypeExt;
 
     #[test]
     fn a_bound_socket_has_its_mode_and_replaces_an_old_one() {
@@ -220,6 +222,10 @@ mod tests {
         assert_eq!(meta.permissions().mode() & 0o7777, 0o600);
         std::os::unix::net::UnixStream::connect(&path).unwrap();
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let file = dir.path().join("file");
+        std::fs::write(&file, "kept").unwrap();
+        assert_eq!(bind(&file, 0o666, false).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&file).unwrap(), b"kept");
     }
 
     #[test]
