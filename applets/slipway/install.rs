@@ -35,6 +35,8 @@ pub(super) fn run(app: &mut App, words: &[PathBuf], is_hard: bool) -> Result<()>
         Some((directory, chosen)) => (directory.clone(), chosen),
         None => (PathBuf::from(DIRECTORY), words),
     };
+    // Below another root there is no working directory to start from.
+    let directory = if app.ctx.is_host() { directory } else { Path::new("/").join(directory) };
     let names = names(chosen)?;
     let place = app.ctx.at(&directory);
     if !place.is_dir() {
@@ -144,6 +146,11 @@ fn make(link: &Path, target: &Target) -> io::Result<()> {
     let mut name = link.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".slipway-{}", std::process::id()));
     let new = link.with_file_name(name);
+    // What a run that was cut short has left.
+    match fs::remove_file(&new) {
+        Err(err) if err.kind() != ErrorKind::NotFound => return Err(err),
+        _ => {}
+    }
     if target.is_hard {
         fs::hard_link(&target.file, &new)?;
     } else {
