@@ -371,6 +371,49 @@ fn silence_is_a_timeout() {
 }
 
 #[test]
+fn a_late_reply_is_not_taken_for_the_next_one() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut late = Client::from_socket(ours);
+    late.set_timeout(Some(Duration::from_millis(2)));
+    assert!(late.call("a.b.C", Map::new()).is_err());
+    theirs.write_all(b"{}\0").unwrap();
+    let error = late.call("a.b.D", Map::new()).unwrap_err().to_string();
+    assert_eq!(error, "Failed to issue a.b.D() call: Transport endpoint is not connected");
+
+    let mut client = client();
+    let to = map(json!({ "to": 3 }));
+    assert!(client.call_more("io.example.Count", to).unwrap().next().is_some());
+    assert!(client.call("io.example.Nothing", Map::new()).is_err());
+}
+
+#[test]
+fn one_user_gets_so_many_connections_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("io.example");
+    let socket = bind(&path, 0o666, false).unwrap();
+    let until = Listening::new().unwrap();
+    std::thread::scope(|scope| {
+        let server = scope.spawn(|| service().run(Activation::Listen(vec![socket]), Some(&until)));
+        let nothing = "io.example.Nothing";
+        let connect = || Client::from_socket(UnixStream::connect(&path).unwrap());
+        let mut clients: Vec<Client> = (0..128).map(|_| connect()).collect();
+        for client in &mut clients {
+            client.invoke(nothing, Map::new()).unwrap();
+        }
+        let error = connect().call(nothing, Map::new()).unwrap_err().to_string();
+        assert!(error.ends_with("Connection reset by peer"), "{error}");
+        clients.pop();
+        // The place becomes free when the server has seen the end of the connection.
+        while connect().call(nothing, Map::new()).is_err() {
+            std::thread::yield_now();
+        }
+        drop(clients);
+        until.stop().unwrap();
+        server.join().unwrap().unwrap();
+    });
+}
+
+#[test]
 fn collecting_stops_at_the_limit() {
     let mut client = client();
     let count =

@@ -2,7 +2,7 @@
 //! services and ours at the other end. Everything has to be equal: standard output, standard
 //! error, exit status. Differences that are meant are in `tests/diff/differences.md`, and a test here
 //! shows each.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod common {
     pub mod peer;
@@ -46,6 +46,7 @@ method Count(to: int) -> (n: int)
 method Shout() -> ()
 method Read(fd: int) -> (data: string)
 method Open() -> (fd: int)
+method Private() -> ()
 error Empty()
 error Refused(reason: string, kind: Kind)
 ";
@@ -80,6 +81,10 @@ fn service() -> Service {
         .method("Read", |call| {
             let file = std::fs::File::from(call.take_fd("fd")?);
             Answer::reply(json!({ "data": std::io::read_to_string(file).unwrap() }))
+        })
+        .method("Private", |call| {
+            call.authorize()?;
+            Answer::empty()
         })
         .method("Open", |call| {
             let index = call.push_fd(text_file("from the service"))?;
@@ -481,6 +486,10 @@ fn calls(clients: &Clients) {
         ));
     }
     let seen = |line: &str| clients.same(line).stdout;
+    let private = "$V call unix:$PWD/service io.example.Private";
+    assert_eq!(seen(private), "{}\n");
+    let stranger = clients.same(&format!("setpriv --reuid=65534 --clear-groups {private}"));
+    assert!(stranger.stderr.ends_with("Private() failed: Permission denied\n"), "{stranger:?}");
     assert_eq!(seen("$V call ./service io.example.Add '{\"a\":1,\"b\":2}'"), "{\"sum\":3}\n");
     assert_eq!(
         seen("$V call --more unix:$PWD/service io.example.Count '{\"to\":2}'"),
@@ -719,6 +728,22 @@ fn four_ways_to_ask_an_updater_give_one_answer() {
         let expected = clients.same(&line(THEIR_UPDATER));
         let is_full = !words.contains("host") || expected.stdout.contains("extra");
         assert!(is_full, "{words}: {expected:?}");
+        assert_eq!(clients.same(&line(&ours)), expected, "{words}: our service on the left");
+    }
+}
+
+#[test]
+fn updaters_answer_through_pipes() {
+    let Some(clients) = Clients::new("updaters_answer_through_pipes") else { return };
+    let ours = clients.updater();
+    // In place of ssh: drops its own arguments and runs the command here.
+    let ssh = "printf '#!/bin/sh\\nshift 4; exec \"$@\"\\n' >ssh; chmod +x ssh; export SYSTEMD_SSH=$PWD/ssh";
+    for words in ["list-methods A", "call A io.systemd.SysUpdate.ListTargets", "call A a.b.C"] {
+        let line = |path: &str| {
+            format!("{ssh}; $V {}", words.replacen('A', &format!("ssh-exec:h:{path}"), 1))
+        };
+        let expected = clients.same(&line(THEIR_UPDATER));
+        assert!(!expected.stdout.is_empty(), "{expected:?}");
         assert_eq!(clients.same(&line(&ours)), expected, "{words}: our service on the left");
     }
 }

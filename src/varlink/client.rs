@@ -28,6 +28,9 @@ pub struct Client {
     process: Option<Process>,
     timeout: Option<Duration>,
     attached: Vec<OwnedFd>,
+    /// A reply is still to come: after a failure, or when a stream of replies was not read to its
+    /// end. Replies carry no numbers, so the next call could not tell it from its own.
+    is_owed: bool,
 }
 
 /// What a service answered: parameters, or an error and its parameters.
@@ -90,7 +93,7 @@ impl Client {
     }
 
     fn new(stream: Stream, process: Option<Process>) -> Self {
-        Self { stream, process, timeout: Some(CALL_TIMEOUT), attached: Vec::new() }
+        Self { stream, process, timeout: Some(CALL_TIMEOUT), attached: Vec::new(), is_owed: false }
     }
 
     /// Connects to an address, or to a path that is a socket or an executable (`/…` or `./…`).
@@ -279,7 +282,11 @@ impl Client {
     }
 
     fn send(&mut self, method: &str, parameters: Map<String, Value>, mode: Mode) -> Result<()> {
+        if self.is_owed {
+            return Err(failed(method, libc::ENOTCONN));
+        }
         let request = Request { mode, ..Request::new(method, parameters) };
+        self.is_owed = mode != Mode::Oneway;
         let attached = std::mem::take(&mut self.attached);
         let fds: Vec<_> = attached.iter().map(AsFd::as_fd).collect();
         let deadline = self.deadline();
@@ -302,6 +309,7 @@ impl Client {
             return Err(failed(method, libc::ECONNRESET));
         }
         let WireReply { error, parameters, continues } = reply;
+        self.is_owed = continues;
         Ok(Reply { error, parameters, continues, fds: message.fds })
     }
 }
