@@ -769,6 +769,19 @@ fn differences_are_the_listed_ones() {
         ("<stdin>:2:14: Bad syntax.", 1),
         ("", 0),
     );
+    // 4
+    check(
+        "printf '#!/bin/sh\\nexec $V serve io.test.Cat cat' >up; chmod +x up
+         timeout 1 $V call ./up io.test.Cat",
+        ("", 124),
+        ("Method call io.test.Cat() failed: Protocol wrong type for socket", 1),
+    );
+    // 12
+    check(
+        &format!("$V call --upgrade {SYSUPDATE} org.varlink.service.GetInfo"),
+        ("Failed to run socket forward for varlink: Invalid argument", 1),
+        ("", 0),
+    );
     // 3
     check(
         "SYSTEMD_SSH=echo $V call ssh:-oProxyCommand=x:/p a.b.C",

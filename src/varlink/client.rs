@@ -171,6 +171,9 @@ impl Client {
     }
 
     /// Starts a program with a socket on descriptor 3.
+    ///
+    /// DIFFERS: a program that cannot be started is told at once, with the reason; with the peer
+    /// the first call fails as if the service had hung up.
     fn activate(ctx: &Ctx, program: &OsStr, arguments: &[OsString]) -> io::Result<Self> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         let ctx = activation::cleared(ctx);
