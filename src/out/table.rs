@@ -5,6 +5,8 @@
 //! cells are cut with `…`; elsewhere nothing is ever cut, because programs read it. Lists of words
 //! are wrapped in both cases.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::escape::{self, ellipsize, width};
@@ -312,7 +314,8 @@ impl Table {
         let has_titles = look.has_legend && self.has_titles;
         let mut lines: Vec<(bool, Vec<Drawn>)> = Vec::with_capacity(self.rows.len() + 1);
         if has_titles {
-            let titles = self.shown().map(|(_, column)| Drawn::new(&column.title, None)).collect();
+            let titles =
+                self.shown().map(|(_, column)| Drawn::new(column.title.clone(), None)).collect();
             lines.push((true, titles));
         }
         for row in &self.rows {
@@ -335,21 +338,21 @@ impl Table {
     fn draw(&self, entry: Option<&Entry>, index: usize, look: &Look) -> Drawn {
         let filler = || {
             let color = (!self.filler.is_empty()).then_some(Color::Grey);
-            Drawn::new(&self.filler, color)
+            Drawn::new(self.filler.clone(), color)
         };
         match entry {
             None => filler(),
             Some(entry) if entry.cell.is_nothing() && entry.color.is_none() => filler(),
             Some(Entry { cell: Cell::Words(words), color }) if !words.is_empty() => {
                 let words = words.iter().map(|word| escape::line(word).into_owned()).collect();
-                Drawn { lines: words, is_wrapped: true, color: *color }
+                Drawn::of_lines(words, true, *color)
             }
             Some(entry) => {
                 let mut text = entry.cell.text(&self.filler, look);
                 if self.is_vertical && index == 0 && !text.is_empty() {
                     text.push(':');
                 }
-                Drawn::new(&text, entry.color)
+                Drawn::new(text, entry.color)
             }
         }
     }
@@ -406,8 +409,15 @@ impl Table {
                     push_styled(text, underline, " ");
                 }
                 let line = cell.lines.get(level).map_or("", String::as_str);
-                let line = ellipsize(line, *width, Glyph::Ellipsis.text(look.is_utf8));
-                let spare = width.saturating_sub(escape::width(&line));
+                // Most cells fit and have one line: nothing to cut, nothing to measure again.
+                let (line, taken) = if level == 0 && cell.lines.len() == 1 && cell.width <= *width {
+                    (Cow::Borrowed(line), cell.width)
+                } else {
+                    let line = ellipsize(line, *width, Glyph::Ellipsis.text(look.is_utf8));
+                    let taken = escape::width(&line);
+                    (line, taken)
+                };
+                let spare = width.saturating_sub(taken);
                 let before = match column.align {
                     Align::Left => 0,
                     Align::Center => spare / 2,
@@ -418,7 +428,13 @@ impl Table {
                 // The last column ends with its text, unless a color shows where it ends.
                 let is_open = position == last && (style.is_empty() || self.is_vertical);
                 let after = if is_open { 0 } else { spare - before };
-                push_styled(text, style, &format!("{:before$}{line}{:after$}", "", ""));
+                text.push_str(style);
+                text.extend(std::iter::repeat_n(' ', before));
+                text.push_str(&line);
+                text.extend(std::iter::repeat_n(' ', after));
+                if !style.is_empty() {
+                    text.push_str(RESET);
+                }
             }
             text.push('\n');
         }
@@ -452,19 +468,31 @@ fn json_name(title: &str) -> String {
 /// A cell as text.
 struct Drawn {
     lines: Vec<String>,
+    /// Columns of the longest line.
+    width: usize,
     /// The lines are words that still have to be put into lines.
     is_wrapped: bool,
     color: Option<Color>,
 }
 
 impl Drawn {
-    fn new(text: &str, color: Option<Color>) -> Self {
-        let lines = text.split('\n').map(str::to_owned).collect();
-        Self { lines, is_wrapped: false, color }
+    fn new(text: String, color: Option<Color>) -> Self {
+        let lines = if text.contains('\n') {
+            text.split('\n').map(str::to_owned).collect()
+        } else {
+            vec![text]
+        };
+        Self::of_lines(lines, false, color)
     }
 
-    fn width(&self) -> usize {
-        self.lines.iter().map(|line| width(line)).max().unwrap_or(0)
+    fn of_lines(lines: Vec<String>, is_wrapped: bool, color: Option<Color>) -> Self {
+        let mut drawn = Self { lines, width: 0, is_wrapped, color };
+        drawn.measure();
+        drawn
+    }
+
+    fn measure(&mut self) {
+        self.width = self.lines.iter().map(|line| width(line)).max().unwrap_or(0);
     }
 }
 
@@ -474,7 +502,7 @@ fn natural_widths(lines: &[(bool, Vec<Drawn>)]) -> Vec<usize> {
     for (_, cells) in lines {
         widths.resize(cells.len(), 1);
         for (slot, cell) in widths.iter_mut().zip(cells) {
-            *slot = (*slot).max(cell.width());
+            *slot = (*slot).max(cell.width);
         }
     }
     widths
@@ -482,6 +510,9 @@ fn natural_widths(lines: &[(bool, Vec<Drawn>)]) -> Vec<usize> {
 
 /// Puts as many words into each line as the other columns leave room for.
 fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
+    if !lines.iter().flat_map(|(_, cells)| cells).any(|cell| cell.is_wrapped) {
+        return;
+    }
     let natural = natural_widths(lines);
     let all: usize = natural.iter().sum::<usize>() + natural.len().saturating_sub(1);
     for (_, cells) in lines {
@@ -498,6 +529,7 @@ fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
                 }
             }
             cell.lines = wrapped;
+            cell.measure();
         }
     }
 }

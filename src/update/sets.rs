@@ -50,7 +50,7 @@ pub struct UpdateSet<'a> {
     pub version: &'a str,
     /// What is known of it.
     pub flags: Flags,
-    /// What the targets have, one place per enabled transfer.
+    /// What the targets have, one place per enabled transfer; empty if none has anything.
     pub installed: Vec<Option<&'a Instance>>,
     /// What the sources have; empty unless all have it.
     pub available: Vec<Option<&'a Instance>>,
@@ -70,11 +70,11 @@ pub struct UpdateSets<'a> {
 impl<'a> UpdateSet<'a> {
     /// The instances to show: what is installed, and the source's where nothing is.
     pub fn instances(&self) -> impl Iterator<Item = (usize, &'a Instance, bool)> + '_ {
-        self.installed.iter().enumerate().filter_map(|(index, instance)| match instance {
-            Some(instance) => Some((index, *instance, true)),
-            None => {
-                let source = self.available.get(index).copied().flatten()?;
-                Some((index, source, false))
+        (0..self.installed.len().max(self.available.len())).filter_map(|index| {
+            let at = |list: &[Option<&'a Instance>]| list.get(index).copied().flatten();
+            match at(&self.installed) {
+                Some(instance) => Some((index, instance, true)),
+                None => Some((index, at(&self.available)?, false)),
             }
         })
     }
@@ -221,7 +221,7 @@ fn available_sets<'a>(members: &[Member<'a>]) -> Vec<UpdateSet<'a>> {
         sets.push(UpdateSet {
             version: group.version,
             flags,
-            installed: vec![None; members.len()],
+            installed: Vec::new(),
             available: group.instances,
         });
     }

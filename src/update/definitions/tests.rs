@@ -78,7 +78,7 @@ fn unusable_files_are_refused_with_file_and_line() {
     let source = "[Source]\nType=regular-file\nPath=/src\nMatchPattern=a_@v\n";
     for (text, expected) in [
         (
-            "",
+            "[X-Other]\n",
             "1: Source Type= must be one of url-file, url-tar, tar, regular-file, directory, subvolume.",
         ),
         ("[Source]\nType=partition\n", "2: Source Type= must be one of"),

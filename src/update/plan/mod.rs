@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use self::retain::{Room, choose_slot, retain, wipe_disabled};
 use super::job::{Goal, PARTIAL_PREFIX, PENDING_PREFIX};
-use super::model::{Entry, Instance, Location, Slot, Stock, TargetKind, Transfer};
+use super::model::{Entry, Instance, Location, Slot, State, Stock, TargetKind, Transfer};
 use super::sets::{Member, UpdateSet, UpdateSets};
 use crate::format::pattern::{self, Fields};
 
@@ -180,12 +180,14 @@ fn check_acquirable(set: &UpdateSet<'_>) -> Result<(), Refusal> {
 /// [`update`] is asked to plan.
 pub fn wanted<'a>(entries: &'a [Entry], set: &UpdateSet<'a>) -> Vec<(usize, &'a Instance)> {
     enabled(entries)
-        .zip(&set.installed)
-        .zip(set.available.iter().copied().chain(std::iter::repeat(None)))
-        .filter(|((_, installed), _)| {
-            !installed.is_some_and(|i| i.state != super::model::State::Partial)
+        .enumerate()
+        .filter(|(place, _)| {
+            let installed = set.installed.get(*place).copied().flatten();
+            installed.is_none_or(|i| i.state == State::Partial)
         })
-        .filter_map(|(((index, _), _), source)| Some((index, source?)))
+        .filter_map(|(place, (index, _))| {
+            Some((index, set.available.get(place).copied().flatten()?))
+        })
         .collect()
 }
 
@@ -257,7 +259,6 @@ struct Wish {
 }
 
 fn draft(entry: &Entry, set: &UpdateSet<'_>, place: usize) -> Result<Draft, Refusal> {
-    use super::model::State;
     let transfer = &entry.transfer;
     let installed = set.installed.get(place).copied().flatten();
     match installed {
