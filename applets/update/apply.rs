@@ -84,6 +84,10 @@ fn update_target(app: &App, args: &Args, session: &Session, request: Request<'_>
     {
         return Err(Error::new("Component is disabled.").with_errno(EHOSTDOWN));
     }
+    if args.reboot {
+        // Whether to reboot cannot be decided without it, so look before anything is changed.
+        machine::booted_version(&app.ctx)?;
+    }
     if args.dry_run {
         if let Some(prepared) = run::prepare(session, request)? {
             show_plan(app, args, &prepared, request.extent)?;

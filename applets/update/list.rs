@@ -158,7 +158,11 @@ fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
             content.kind.into(),
             content.path.clone().into(),
             Cell::option(f.partition_uuid, |uuid| Cell::Text(uuid.to_string())).into(),
-            Cell::option(f.partition_flags, Cell::Hex).into(),
+            Cell::option(f.partition_flags, |flags| Cell::Custom {
+                text: format!("{flags:x}"),
+                json: flags.into(),
+            })
+            .into(),
             Cell::option(f.mtime_usec, Cell::Timestamp).into(),
             Cell::option(f.mode, Cell::Mode).into(),
             Cell::option(f.size_bytes, Cell::Size).into(),
@@ -237,11 +241,10 @@ pub(super) fn features(app: &mut App, args: &Args, operands: &[String]) -> Resul
     let mut table = switch_table("feature");
     append(app, args, &mut table, &all.features);
     app.out.table(&table, args.json, !args.no_legend)?;
-    if !args.no_legend {
-        app.out.print(&match all.features.len() {
-            0 => "No features.\n".to_owned(),
-            count => format!("\n{count} features listed.\n"),
-        })?;
+    match all.features.len() {
+        _ if args.no_legend => {}
+        0 => log::info!("No features."),
+        count => app.out.print(&format!("\n{count} features listed.\n"))?,
     }
     Ok(0)
 }
