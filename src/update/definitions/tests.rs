@@ -1,3 +1,5 @@
+//! Definitions in trees of their own: what is needed, ignored, refused, masked and switched.
+
 use std::fs;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Worlds of transfers in one line each, and what the planner makes of them.
+
 use super::*;
 use crate::update::discover;
 use crate::update::model::{PathRelativeTo, Source, SourceKind, State, Target};
