@@ -11,14 +11,17 @@ pub struct Run {
 
 /// True if every byte is zero; true for nothing at all.
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // Most blocks with data say so at once; the rest is compared in pieces that vectorize.
+    // Most blocks with data say so at once; the rest is compared in pieces that are large even
+    // where the compiler optimizes for size: with bytes this was a third of the time of an update.
     if bytes.first().is_some_and(|&b| b != 0) {
         return false;
     }
-    bytes.chunks(128).all(|chunk| match <&[u8; 128]>::try_from(chunk) {
-        Ok(chunk) => chunk.iter().fold(0, |acc, &b| acc | b) == 0,
-        Err(_) => chunk.iter().all(|&b| b == 0),
-    })
+    let (pieces, rest) = bytes.as_chunks::<64>();
+    let is_zero = |piece: &[u8; 64]| {
+        let (words, _) = piece.as_chunks::<16>();
+        words.iter().fold(0, |acc, word| acc | u128::from_ne_bytes(*word)) == 0
+    };
+    pieces.iter().all(is_zero) && rest.iter().all(|&b| b == 0)
 }
 
 /// Splits `bytes` into alternating runs of zero and non-zero blocks of `granularity` bytes. A
