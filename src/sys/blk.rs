@@ -1,6 +1,6 @@
-//! Block devices: sizes, zeroing, discarding, caches and partition rescans.
+//! Block devices: sizes, zeroing, caches and partition rescans.
 //!
-//! The ioctl numbers and argument layouts are those of `linux/fs.h` and `linux/blkpg.h`.
+//! The ioctl numbers and argument layouts are those of `linux/fs.h`.
 #![allow(unsafe_code, reason = "ioctls without a safe wrapper in rustix")]
 
 use std::io;
@@ -10,33 +10,9 @@ use rustix::ioctl::{NoArg, Opcode, Setter, Updater, ioctl, opcode};
 
 const BLKRRPART: Opcode = opcode::none(0x12, 95);
 const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
-const BLKPG: Opcode = opcode::none(0x12, 105);
 // Declared in the kernel with size_t, but the value is always 64 bits wide.
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
-const BLKDISCARD: Opcode = opcode::none(0x12, 119);
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
-
-/// `BLKPG_RESIZE_PARTITION` of `linux/blkpg.h`.
-const BLKPG_RESIZE_PARTITION: i32 = 3;
-
-/// `struct blkpg_partition`.
-#[repr(C)]
-struct BlkpgPartition {
-    start: i64,
-    length: i64,
-    pno: i32,
-    devname: [u8; 64],
-    volname: [u8; 64],
-}
-
-/// `struct blkpg_ioctl_arg`.
-#[repr(C)]
-struct BlkpgArg {
-    op: i32,
-    flags: i32,
-    datalen: i32,
-    data: *const BlkpgPartition,
-}
 
 /// Size of the device in bytes.
 pub fn size_bytes(device: impl AsFd) -> io::Result<u64> {
@@ -59,13 +35,6 @@ pub fn zero_out(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the device that nobody needs the contents of a range; multiples of the sector size.
-pub fn discard(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
-    // SAFETY: BLKDISCARD reads two u64 at the address it is given.
-    unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([offset, len]))? };
-    Ok(())
-}
-
 /// Writes out and drops the page cache of this node; the whole disk and each of its partitions
 /// have caches of their own.
 pub fn flush_cache(device: impl AsFd) -> io::Result<()> {
@@ -78,29 +47,6 @@ pub fn flush_cache(device: impl AsFd) -> io::Result<()> {
 pub fn reread_partitions(device: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKRRPART takes no argument.
     unsafe { ioctl(device, NoArg::<BLKRRPART>::new())? };
-    Ok(())
-}
-
-/// Sets the length of a partition the kernel knows. With its old length this changes nothing but
-/// fails where kernel and table disagree, which makes it a probe.
-pub fn resize_partition(device: impl AsFd, number: u32, offset: u64, len: u64) -> io::Result<()> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let partition = BlkpgPartition {
-        start: i64::try_from(offset).map_err(invalid)?,
-        length: i64::try_from(len).map_err(invalid)?,
-        pno: i32::try_from(number).map_err(invalid)?,
-        devname: [0; 64],
-        volname: [0; 64],
-    };
-    let arg = BlkpgArg {
-        op: BLKPG_RESIZE_PARTITION,
-        flags: 0,
-        datalen: i32::try_from(size_of::<BlkpgPartition>()).map_err(invalid)?,
-        data: &raw const partition,
-    };
-    // SAFETY: BLKPG reads a blkpg_ioctl_arg whose data points to a blkpg_partition; both are laid
-    // out as the kernel declares them and outlive the call.
-    unsafe { ioctl(device, Setter::<BLKPG, BlkpgArg>::new(arg))? };
     Ok(())
 }
 
