@@ -90,7 +90,7 @@ pub fn install(ctx: &Ctx, job: &InstallJob<'_>) -> Result<PathBuf> {
         _ => return Err(Error::new("The pending instance is of another kind than its target.")),
     };
     if let Some(link) = job.current_symlink.as_deref().filter(|_| is_linkable) {
-        update_symlink(ctx, job, &path, link)?;
+        relink(ctx, &path, link, job.options)?;
     }
     Ok(path)
 }
@@ -118,12 +118,18 @@ pub fn clean_temporary(directory: &Path, keep: &[PathBuf], options: &EngineOptio
     place::clean_temporary(directory, keep, options)
 }
 
-fn update_symlink(ctx: &Ctx, job: &InstallJob<'_>, path: &Path, link: &Path) -> Result<()> {
+/// Points `CurrentSymlink=` to what is installed. Also the repair where the power went between
+/// the two steps of an installation.
+///
+/// # Errors
+///
+/// The link cannot be created.
+pub fn relink(ctx: &Ctx, path: &Path, link: &Path, options: &EngineOptions) -> Result<()> {
     let failed = || format!("Failed to update symlink '{}'", link.display());
-    let files = &job.options.files;
+    let files = &options.files;
     if files.symlink_atomic(ctx, path, link).context(failed)? {
         let text = std::fs::read_link(link).context(failed)?;
-        if job.options.is_sync {
+        if options.is_sync {
             files.sync_parent(link).context(failed)?;
         }
         log::info!("Updated symlink '{}' → '{}'.", link.display(), text.display());

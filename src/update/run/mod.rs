@@ -332,6 +332,12 @@ fn install(
                 "Resource '{}' instance is already in the target but is not pending.",
                 instance.location.shown()
             );
+            // DIFFERS: the peer leaves the link behind where the power went just before it.
+            let link =
+                current_symlink_path(&session.ctx, &transfer.target, entry.target.place.as_deref());
+            if let (Location::Path(path), Some(link)) = (&instance.location, link) {
+                engine::relink(&session.ctx, path, &link, &session.engine)?;
+            }
             return Ok(None);
         }
         Step::Install { goal, fields, pending } => (goal, fields, pending.shown()),
