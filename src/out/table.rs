@@ -345,7 +345,7 @@ impl Table {
             Some(entry) if entry.cell.is_nothing() && entry.color.is_none() => filler(),
             Some(Entry { cell: Cell::Words(words), color }) if !words.is_empty() => {
                 let words = words.iter().map(|word| escape::line(word).into_owned()).collect();
-                Drawn::of_lines(words, true, *color)
+                Drawn::of_words(words, *color)
             }
             Some(entry) => {
                 let mut text = entry.cell.text(&self.filler, look);
@@ -399,7 +399,7 @@ impl Table {
     ) {
         let is_underlined = is_title && look.colors.is_on() && look.can_underline;
         let underline = if is_underlined { "\x1b[4m" } else { "" };
-        let height = cells.iter().map(|cell| cell.lines.len()).max().unwrap_or(1);
+        let height = cells.iter().map(|cell| cell.height).max().unwrap_or(1);
         let last = cells.len().saturating_sub(1);
         for level in 0..height {
             for (position, ((cell, width), (_, column))) in
@@ -408,9 +408,9 @@ impl Table {
                 if position > 0 {
                     push_styled(text, underline, " ");
                 }
-                let line = cell.lines.get(level).map_or("", String::as_str);
+                let line = cell.line(level);
                 // Most cells fit and have one line: nothing to cut, nothing to measure again.
-                let (line, taken) = if level == 0 && cell.lines.len() == 1 && cell.width <= *width {
+                let (line, taken) = if level == 0 && cell.height == 1 && cell.width <= *width {
                     (Cow::Borrowed(line), cell.width)
                 } else {
                     let line = ellipsize(line, *width, Glyph::Ellipsis.text(look.is_utf8));
@@ -467,33 +467,43 @@ fn json_name(title: &str) -> String {
 
 /// A cell as text.
 struct Drawn {
-    lines: Vec<String>,
+    /// Lines with line feeds between them.
+    text: String,
+    /// How many lines.
+    height: usize,
     /// Columns of the longest line.
     width: usize,
-    /// The lines are words that still have to be put into lines.
-    is_wrapped: bool,
+    /// Words that still have to be put into lines; until then the longest one gives the width.
+    words: Vec<String>,
     color: Option<Color>,
 }
 
 impl Drawn {
     fn new(text: String, color: Option<Color>) -> Self {
-        let lines = if text.contains('\n') {
-            text.split('\n').map(str::to_owned).collect()
-        } else {
-            vec![text]
-        };
-        Self::of_lines(lines, false, color)
+        let (height, width) = measure(&text);
+        Self { text, height, width, words: Vec::new(), color }
     }
 
-    fn of_lines(lines: Vec<String>, is_wrapped: bool, color: Option<Color>) -> Self {
-        let mut drawn = Self { lines, width: 0, is_wrapped, color };
-        drawn.measure();
-        drawn
+    fn of_words(words: Vec<String>, color: Option<Color>) -> Self {
+        let widest = words.iter().map(|word| width(word)).max().unwrap_or(0);
+        Self { text: String::new(), height: 1, width: widest, words, color }
     }
 
-    fn measure(&mut self) {
-        self.width = self.lines.iter().map(|line| width(line)).max().unwrap_or(0);
+    fn line(&self, level: usize) -> &str {
+        if level == 0 && self.height == 1 {
+            return &self.text;
+        }
+        self.text.split('\n').nth(level).unwrap_or_default()
     }
+}
+
+/// Lines and columns of a text.
+fn measure(text: &str) -> (usize, usize) {
+    if !text.contains('\n') {
+        return (1, width(text));
+    }
+    let lines = || text.split('\n');
+    (lines().count(), lines().map(width).max().unwrap_or(0))
 }
 
 /// Even an empty column has a letter.
@@ -510,16 +520,17 @@ fn natural_widths(lines: &[(bool, Vec<Drawn>)]) -> Vec<usize> {
 
 /// Puts as many words into each line as the other columns leave room for.
 fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
-    if !lines.iter().flat_map(|(_, cells)| cells).any(|cell| cell.is_wrapped) {
+    if !lines.iter().flat_map(|(_, cells)| cells).any(|cell| !cell.words.is_empty()) {
         return;
     }
     let natural = natural_widths(lines);
     let all: usize = natural.iter().sum::<usize>() + natural.len().saturating_sub(1);
     for (_, cells) in lines {
-        for (cell, natural) in cells.iter_mut().zip(&natural).filter(|(cell, _)| cell.is_wrapped) {
+        let has_words = |(cell, _): &(&mut Drawn, &usize)| !cell.words.is_empty();
+        for (cell, natural) in cells.iter_mut().zip(&natural).filter(has_words) {
             let room = columns.saturating_sub(all - natural);
             let mut wrapped: Vec<String> = Vec::new();
-            for word in std::mem::take(&mut cell.lines) {
+            for word in std::mem::take(&mut cell.words) {
                 match wrapped.last_mut() {
                     Some(line) if width(line) + 1 + width(&word) <= room => {
                         line.push(' ');
@@ -528,8 +539,7 @@ fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
                     _ => wrapped.push(word),
                 }
             }
-            cell.lines = wrapped;
-            cell.measure();
+            *cell = Drawn::new(wrapped.join("\n"), cell.color);
         }
     }
 }
