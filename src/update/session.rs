@@ -88,32 +88,31 @@ impl Session {
         Ok(all)
     }
 
-    /// Looks at targets and, unless offline, at sources.
-    ///
-    /// # Errors
-    /// A place cannot be looked at.
-    pub fn look(&self, transfers: Vec<Transfer>) -> Result<Vec<Entry>> {
-        self.look_at(transfers, self.settings.is_offline)
-    }
-
-    /// Looks at targets only.
+    /// Looks at the targets of all transfers.
     ///
     /// # Errors
     /// A place cannot be looked at.
     pub fn look_at_targets(&self, transfers: Vec<Transfer>) -> Result<Vec<Entry>> {
-        self.look_at(transfers, true)
+        self.finder().targets(transfers)
     }
 
-    fn look_at(&self, transfers: Vec<Transfer>, is_offline: bool) -> Result<Vec<Entry>> {
-        let finder = Finder {
+    /// Looks at the sources of the enabled ones.
+    ///
+    /// # Errors
+    /// A place cannot be looked at, or a manifest not be trusted.
+    pub fn look_at_sources(&self, entries: &mut [Entry]) -> Result<()> {
+        self.finder().sources(entries)
+    }
+
+    fn finder(&self) -> Finder<'_> {
+        Finder {
             ctx: &self.ctx,
             disks: &*self.engine.disks,
             client: &self.client,
             listings: &self.listings,
             transfer_source: self.settings.transfer_source.clone(),
             verify: self.settings.verify,
-        };
-        finder.find(transfers, is_offline)
+        }
     }
 
     /// IMAGE_VERSION= of the system this target is, if it is the one that runs.

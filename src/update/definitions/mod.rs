@@ -59,10 +59,16 @@ impl Origin {
 
     fn search_path(&self, ctx: &Ctx) -> Result<SearchPath> {
         match &self.directory {
-            Some(directory) => SearchPath::explicit(directory),
+            // Messages name files by paths that are good from anywhere.
+            Some(directory) => SearchPath::explicit(&absolute(directory)?),
             None => Ok(SearchPath::standard(ctx, &self.directory_name())),
         }
     }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .context(|| format!("Failed to make path '{}' absolute", path.display()))
 }
 
 /// Loads everything of a target.

@@ -297,7 +297,7 @@ fn current_symlink(d: &mut Draft<'_>, l: &Line<'_>) -> Result<()> {
         if value::is_normalized(&link) && !relative.is_empty() {
             d.current_symlink = Some(link);
         } else {
-            l.ignore("not a normalized path");
+            l.warn(format_args!("CurrentSymlink= path is not normalized, ignoring: {link}"));
         }
     }
     Ok(())
@@ -335,7 +335,7 @@ fn finish(d: Draft<'_>, file: &Found, has_transfer_source: bool) -> Result<Trans
     let mut target_patterns = d.target.patterns;
     if target_patterns.is_empty() {
         log::info!(
-            "{}: Target specification lacks MatchPattern= expression. Assuming same value as in source specification.",
+            "{}:1: Target specification lacks MatchPattern= expression. Assuming same value as in source specification.",
             file.path.display()
         );
         target_patterns = d.source.patterns.iter().map(Pattern::without_recursion).collect();

@@ -36,23 +36,27 @@ pub struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// Looks at the targets of all transfers and, unless offline, at the sources of the enabled
-    /// ones.
+    /// Looks at the targets of all transfers.
+    ///
+    /// # Errors
+    /// A place cannot be resolved or read.
+    pub fn targets(&self, transfers: Vec<Transfer>) -> Result<Vec<Entry>> {
+        let with_target = |transfer: Transfer| {
+            let target = self.target(&transfer)?;
+            Ok(Entry { transfer, source: Stock::default(), target })
+        };
+        transfers.into_iter().map(with_target).collect()
+    }
+
+    /// Looks at the sources of the enabled transfers.
     ///
     /// # Errors
     /// A place cannot be resolved or read, or a manifest is not to be had or not to be trusted.
-    pub fn find(&self, transfers: Vec<Transfer>, is_offline: bool) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for transfer in transfers {
-            let target = self.target(&transfer)?;
-            entries.push(Entry { transfer, source: Stock::default(), target });
+    pub fn sources(&self, entries: &mut [Entry]) -> Result<()> {
+        for entry in entries.iter_mut().filter(|entry| entry.transfer.is_enabled) {
+            entry.source = self.source(&entry.transfer)?;
         }
-        if !is_offline {
-            for entry in entries.iter_mut().filter(|entry| entry.transfer.is_enabled) {
-                entry.source = self.source(&entry.transfer)?;
-            }
-        }
-        Ok(entries)
+        Ok(())
     }
 
     /// Lists a target.

@@ -76,10 +76,11 @@ pub fn survey(session: &Session) -> Result<Vec<Entry>> {
     let definitions = session.definitions(Need::Enabled)?;
     let dots = session.ellipsis();
     log::debug!("Discovering installed instances{dots}");
+    let mut entries = session.look_at_targets(definitions.transfers)?;
     if !session.settings.is_offline {
         log::info!("Discovering available instances{dots}");
+        session.look_at_sources(&mut entries)?;
     }
-    let entries = session.look(definitions.transfers)?;
     log::info!("Determining installed update sets{dots}");
     if !session.settings.is_offline {
         log::info!("Determining available update sets{dots}");
