@@ -57,7 +57,7 @@ pub enum Refusal {
         /// The configured type.
         partition_type: Uuid,
         /// Its name, if it has one.
-        type_name: Option<&'static str>,
+        type_name: Option<String>,
         /// The target patterns.
         patterns: String,
     },
@@ -136,7 +136,7 @@ impl fmt::Display for Refusal {
                     f,
                     "Partition table has less than two partition slots of the right type \
                      {partition_type} ({}) and matching the expected pattern '{patterns}', refusing.",
-                    type_name.unwrap_or("n/a")
+                    type_name.as_deref().unwrap_or("n/a")
                 )
             }
             Self::NoSlot { transfer, need_bytes, .. } => {

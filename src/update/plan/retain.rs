@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::Refusal;
+use crate::format::gpt::types;
 use crate::format::version;
 use crate::update::model::{Entry, Instance, Location, Slot, State, TargetKind};
 use crate::update::sets::UpdateSets;
@@ -263,7 +264,7 @@ fn check_slots(entry: &Entry) -> Result<(), Refusal> {
     let patterns: Vec<&str> = target.patterns.iter().map(|p| p.as_str()).collect();
     Err(Refusal::FewSlots {
         partition_type: target.partition_type,
-        type_name: None,
+        type_name: types::name(target.partition_type),
         patterns: patterns.join("|"),
     })
 }
