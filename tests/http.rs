@@ -278,7 +278,9 @@ fn download_larger_than_allowed_stops() {
 fn download_goes_on_where_the_connection_broke() {
     let whole = payload();
     let file = || Reply::file(payload()).etag("\"v1\"");
-    let faults: [(fn(Reply, usize) -> Reply, Options); 3] = [
+    /// Makes a reply break off after so many bytes.
+    type Break = fn(Reply, usize) -> Reply;
+    let faults: [(Break, Options); 3] = [
         (Reply::truncate_after, options()),
         (Reply::reset_after, options()),
         (Reply::stall_after, Options { retries: 100, ..impatient() }),

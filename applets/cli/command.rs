@@ -152,6 +152,7 @@ impl Command {
     }
 
     /// A paragraph after the options.
+    #[cfg(feature = "varlinkctl")]
     #[must_use]
     pub(crate) fn postscript(mut self, text: &'static str) -> Self {
         self.postscript = text;
@@ -161,6 +162,7 @@ impl Command {
     /// A short option that stands for long ones, shown after the option `after`. Because it is
     /// rewritten in its place, the last of `-j --json=off` wins. The value `auto` becomes `pretty`
     /// on a terminal and `short` elsewhere.
+    #[cfg(any(feature = "varlinkctl", test))]
     #[must_use]
     pub(crate) fn shorthand(
         mut self,

@@ -75,5 +75,7 @@ pub(crate) use getopt::Order;
 pub(crate) use help::render as render_help;
 pub(crate) use parse::{parse, parse_order};
 pub(crate) use slipway::out::escape::line as printable;
-pub(crate) use value::{boolean, json_mode, path, sentence};
+#[cfg(feature = "varlinkctl")]
+pub(crate) use value::sentence;
+pub(crate) use value::{boolean, json_mode, path};
 pub(crate) use verb::{Verb, dispatch_verb};

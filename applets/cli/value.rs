@@ -2,7 +2,7 @@
 //!
 //! An error text is a reason, shown as `Failed to parse --name= parameter 'value': reason`; or it is
 //! a sentence of its own, because `{option}` stands in it for the option's name with its dashes, or
-//! because [`sentence`] has made it.
+//! because `sentence` has made it.
 
 use std::path::PathBuf;
 
@@ -26,6 +26,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) const SENTENCE: &str = "{sentence}";
 
 /// An error text that is shown as it is.
+#[cfg(feature = "varlinkctl")]
 pub(crate) fn sentence(text: &str) -> String {
     format!("{SENTENCE}{text}")
 }
