@@ -5,4 +5,5 @@ here=$(dirname "$0")
 binary=$1
 target=$(basename "$(dirname "$(dirname "$binary")")")
 sh "$here/../tools/need.sh" bench "$target"
-exec python3 "$here/bench.py" "$binary" ${PEER:+"$PEER"}
+[ -n "${PEER:-}" ] || exec python3 "$here/bench.py" "$binary"
+exec unshare -m --propagation private python3 "$here/bench.py" "$binary" "$PEER"

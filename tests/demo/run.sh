@@ -43,7 +43,7 @@ mkdir "$dir/bin"
 "$out/$target/release/slipway" --install "$dir/bin" >/dev/null 2>&1 || ln -s "$(realpath "$out/$target/release/slipway")" "$dir/bin/slipway"
 ln -sf "$(realpath "$out/$target/release/slipway")" "$dir/bin/slipway"
 PATH=$dir/bin:$PATH
-export SYSTEMD_OPENPGP_KEYRING="$dir/vendor.pgp" SLIPWAY_LOCK_DIR="$dir"
+export SYSTEMD_OPENPGP_KEYRING="$dir/vendor.pgp"
 cd "$dir"
 update() {
     printf '\n$ slipway update %s\n' "$*"
