@@ -11,9 +11,11 @@
 mod common;
 #[path = "common/http_server.rs"]
 mod http_server;
+#[path = "common/untouched.rs"]
+mod untouched;
 
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -28,6 +30,7 @@ use slipway::format::pattern::Fields;
 use slipway::update::engine;
 use slipway::update::job::{EngineOptions, Goal};
 use slipway::update::model::{Instance, Location, SourceKind, TargetKind, Transfer};
+use untouched::{Tmpfs, archive, disk_image};
 
 struct QuickClock;
 
@@ -54,11 +57,7 @@ impl World {
 
     fn with_disk(stage: &str) -> Self {
         let top = tempfile::tempdir().unwrap();
-        let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/gpt");
-        let packed = std::fs::File::open(vectors.join(format!("{stage}.img.xz"))).unwrap();
-        let mut image = Vec::new();
-        slipway::unpack::reader(Box::new(packed)).unwrap().read_to_end(&mut image).unwrap();
-        std::fs::write(top.path().join("disk.img"), image).unwrap();
+        std::fs::write(top.path().join("disk.img"), disk_image(stage)).unwrap();
         std::fs::create_dir(top.path().join("target")).unwrap();
         std::fs::create_dir(top.path().join("src")).unwrap();
         std::fs::write(top.path().join("target/f_1"), "version 1").unwrap();
@@ -108,33 +107,12 @@ impl World {
         }
     }
 
-    /// Everything that counts as there: names that are final or pending, and slots likewise.
     fn installed(&self) -> Vec<(String, Vec<u8>)> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(self.at("target")).unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            if !name.starts_with(".sysupdate.partial.") {
-                found.push((name, std::fs::read(path).unwrap_or_default()));
-            }
-        }
-        found.sort();
-        let disk = self.at("disk.img");
-        let image = std::fs::read(&disk).unwrap();
-        let opened = slipway::disk::FileDisk::open(&disk, Access::Read).unwrap();
-        if let Ok(loaded) = slipway::disk::table::read(&opened, &disk) {
-            let (partial, _) = derived_types(self.root().target.partition_type);
-            for entry in loaded.table.partitions() {
-                // A free slot, and one being written, hold nothing.
-                if entry.type_uuid != partial && entry.name != "_empty" {
-                    let extent = loaded.table.extent(&entry).unwrap();
-                    let start = usize::try_from(extent.start).unwrap();
-                    let end = usize::try_from(extent.end).unwrap();
-                    found.push((format!("{entry:?}"), image[start..end].to_vec()));
-                }
-            }
-        }
-        found
+        untouched::installed(
+            &self.at("target"),
+            &self.at("disk.img"),
+            self.root().target.partition_type,
+        )
     }
 }
 
@@ -286,30 +264,6 @@ fn partitions_of_a_type_that_could_not_be_read_are_never_written() {
     );
 }
 
-/// A ustar archive with one entry and without its end; `kind` is the type flag.
-fn archive(name: &str, kind: u8, link: &str, contents: &[u8]) -> Vec<u8> {
-    let mut header = [0; 512];
-    let mut put = |at: usize, text: &str| {
-        header[at..at + text.len()].copy_from_slice(text.as_bytes());
-    };
-    put(0, name);
-    put(100, "0000644\0");
-    put(108, "0000000\0");
-    put(116, "0000000\0");
-    put(124, &format!("{:011o}\0", contents.len()));
-    put(136, "00000000000\0");
-    put(148, "        ");
-    put(157, link);
-    put(257, "ustar\x0000");
-    header[156] = kind;
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    let mut bytes = header.to_vec();
-    bytes.extend_from_slice(contents);
-    bytes.resize(bytes.len().next_multiple_of(512), 0);
-    bytes
-}
-
 #[test]
 fn an_archive_that_wants_out_of_its_directory_is_refused() {
     let world = World::new();
@@ -413,23 +367,6 @@ fn a_cancelled_run_leaves_a_partial_file_that_the_next_run_replaces() {
     world.acquire(&to_file(), &source, &goal).unwrap();
     let pending = std::fs::read(world.at("target/.sysupdate.pending.f_2")).unwrap();
     assert_eq!(pending, b"payload".repeat(5000));
-}
-
-/// A small file system that is full soon.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(path: &Path) -> Option<Self> {
-        let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", path, "tmpfs", flags, c"size=1m").ok()?;
-        Some(Self(path.to_path_buf()))
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = rustix::mount::unmount(&self.0, rustix::mount::UnmountFlags::DETACH);
-    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn missing_and_bad_signatures_are_refused_with_the_reason() {
     let world = World::new("ed25519.pgp");
     assert_eq!(
         world.names(true).unwrap_err(),
-        "Failed to retrieve signature file, cannot verify. (Try --verify=no?)"
+        "BASE/d/SHA256SUMS: Failed to retrieve signature file, cannot verify. (Try --verify=no?)"
     );
     assert_eq!(world.names(false).unwrap(), FILES);
     for (signature, text) in [
@@ -197,7 +197,10 @@ fn absent_manifest_is_an_error() {
 fn corrupt_manifest_is_refused_whole() {
     let world = World::new("ed25519.pgp");
     world.serve("# comment\n");
-    assert_eq!(world.names(false).unwrap_err(), "Corrupt manifest at line 1, refusing.");
+    assert_eq!(
+        world.names(false).unwrap_err(),
+        "BASE/d/SHA256SUMS: Corrupt manifest at line 1, refusing."
+    );
 }
 
 const EMPTY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -210,7 +213,7 @@ fn stale_manifest_is_refused_unless_told_otherwise() {
     world.serve(&format!("{EMPTY}  f_1\n{EMPTY}  BEST-BEFORE-2026-11-22\n"));
     assert_eq!(
         world.names(false).unwrap_err(),
-        "Best before marker indicates out-of-date file list, refusing \
+        "BASE/d/SHA256SUMS: Best before marker indicates out-of-date file list, refusing \
          (Sun 2026-11-22 00:00:00 UTC < Mon 2026-11-23 00:00:00 UTC)."
     );
     let name = "SYSTEMD_SYSUPDATE_VERIFY_FRESHNESS";
@@ -264,7 +267,7 @@ fn file_urls_are_verified_too() {
     std::fs::write(dir.path().join("SHA256SUMS"), vector("SHA256SUMS")).unwrap();
     let base = format!("file://{}", dir.path().display());
     let list = || web::list(&world.ctx, &world.client, &base, true);
-    assert!(list().unwrap_err().to_string().starts_with("Failed to retrieve signature file"));
+    assert!(list().unwrap_err().to_string().contains(": Failed to retrieve signature file"));
     std::fs::write(dir.path().join("SHA256SUMS.gpg"), vector("sigs/ed25519.sig")).unwrap();
     let listing = list().unwrap();
     assert_eq!(listing.url("payload_1.raw"), format!("{base}/payload_1.raw"));

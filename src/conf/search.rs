@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::ctx::Ctx;
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, IoText, Result};
 use crate::sys::fs::chase;
 
 /// The directories that hold configuration, most important first.
@@ -163,7 +163,13 @@ impl SearchPath {
         let target = match chase(&self.root, &dir.inside.join(name)) {
             Ok(target) => target,
             Err(err) => {
-                log::debug!("Failed to chase '{}': {err}", path.display());
+                let text = format!("Failed to chase '{}': {}", path.display(), IoText(&err));
+                // A link to nowhere is a way to say that there is nothing; a loop is a mistake.
+                if err.kind() == io::ErrorKind::NotFound {
+                    log::debug!("{text}");
+                } else {
+                    log::warn!("{text}");
+                }
                 return Ok(Kind::Nothing);
             }
         };

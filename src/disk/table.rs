@@ -8,6 +8,9 @@ use super::Disk;
 use crate::error::{Context as _, Error, Result};
 use crate::format::gpt::{self, CopyState, GptError, Loaded, Step, Table};
 
+/// Errno of a disk that is not what it should be.
+const EMEDIUMTYPE: i32 = 124;
+
 /// Reads the table. `path` is for messages.
 ///
 /// # Errors
@@ -25,6 +28,7 @@ pub fn read(disk: &dyn Disk, path: &Path) -> Result<Loaded> {
             err,
         ),
         err => Error::new(format!("Disk {} has no GPT disk label, not suitable.", path.display()))
+            .with_errno(EMEDIUMTYPE)
             .hint(err.to_string()),
     })
 }

@@ -63,8 +63,9 @@ impl Listing {
     /// # Errors
     ///
     /// A name gives another hash than its line.
-    pub fn select(&self, patterns: &[Pattern]) -> Result<Vec<Selected<'_>>, ManifestError> {
-        self.manifest.select(patterns)
+    pub fn select(&self, patterns: &[Pattern]) -> Result<Vec<Selected<'_>>> {
+        let refused = |err| refused_manifest(&join(&self.base, MANIFEST), &err);
+        self.manifest.select(patterns).map_err(refused)
     }
 
     /// Where a file of this listing is.
@@ -129,9 +130,13 @@ pub fn list(ctx: &Ctx, client: &Client, base: &str, verify: bool) -> Result<List
     } else {
         fetch_manifest(client, &url)?
     };
-    let manifest = manifest::parse(&bytes).map_err(|err| Error::new(err.to_string()))?;
-    check_freshness(ctx, &manifest)?;
+    let manifest = manifest::parse(&bytes).map_err(|err| refused_manifest(&url, &err))?;
+    check_freshness(ctx, &url, &manifest)?;
     Ok(Listing { base: base.to_owned(), manifest })
+}
+
+fn refused_manifest(url: &str, err: &ManifestError) -> Error {
+    Error::new(err.to_string()).at(url, None).with_errno(EINVAL)
 }
 
 fn fetch_manifest(client: &Client, url: &str) -> Result<Vec<u8>> {
@@ -148,7 +153,9 @@ fn fetch_signature(client: &Client, base: &str) -> Result<(String, Vec<u8>)> {
         }
         log::debug!("There is no {url}.");
     }
-    Err(Error::new("Failed to retrieve signature file, cannot verify. (Try --verify=no?)"))
+    Err(Error::new("Failed to retrieve signature file, cannot verify. (Try --verify=no?)")
+        .at(join(base, MANIFEST), None)
+        .hint(format!("A signature is one of {} beside it.", SIGNATURES.join(", "))))
 }
 
 /// Manifest and signature are two files, and a mirror may be caught between them: where they do
@@ -166,7 +173,7 @@ fn fetch_verified(ctx: &Ctx, client: &Client, base: &str, url: &str) -> Result<V
         let (signature_url, signature) =
             signature.map_err(|_| Error::new("Failed to retrieve signature file."))??;
         if signature.is_empty() {
-            return Err(Error::new(Refusal::Empty.to_string()));
+            return Err(Error::new(Refusal::Empty.to_string()).at(&signature_url, None));
         }
         let keyring = match &keyring {
             Some(keyring) => keyring,
@@ -198,6 +205,7 @@ fn fetch_verified(ctx: &Ctx, client: &Client, base: &str, url: &str) -> Result<V
 fn refused(signature_url: &str, refusal: Refusal) -> Error {
     let hint = match &refusal {
         Refusal::NoPublicKey(_) => Some("Add the key that signs the updates to a keyring."),
+        Refusal::Bad(_) => Some("The list is not the one that was signed: changed, or damaged."),
         Refusal::NotAvailable => Some("Use a slipway built with 'openpgp', or --verify=no."),
         _ => None,
     };
@@ -224,7 +232,7 @@ fn policy(ctx: &Ctx) -> Policy {
     policy
 }
 
-fn check_freshness(ctx: &Ctx, manifest: &Manifest) -> Result<()> {
+fn check_freshness(ctx: &Ctx, url: &str, manifest: &Manifest) -> Result<()> {
     let now = ctx.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now_usec = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
     for marker in &manifest.markers {
@@ -240,7 +248,10 @@ fn check_freshness(ctx: &Ctx, manifest: &Manifest) -> Result<()> {
             Freshness::BadDate(_) => log::warn!("{freshness}"),
             Freshness::Fresh => log::info!("{freshness}"),
             Freshness::Stale { .. } if is_freshness_wanted(ctx) => {
-                return Err(Error::new(freshness.to_string()).with_errno(ESTALE));
+                return Err(Error::new(freshness.to_string())
+                    .at(url, None)
+                    .with_errno(ESTALE)
+                    .hint("Whoever publishes the updates has to renew the list, unless this clock is wrong."));
             }
             Freshness::Stale { .. } => log::warn!("{freshness:#}"),
         }
@@ -248,6 +259,7 @@ fn check_freshness(ctx: &Ctx, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
+const EINVAL: i32 = 22;
 const ESTALE: i32 = 116;
 
 fn is_freshness_wanted(ctx: &Ctx) -> bool {

@@ -108,11 +108,25 @@ impl Definitions {
         if self.transfers.iter().any(|t| t.is_enabled || !is_enabled_only) {
             return Ok(());
         }
+        let hint = if self.transfers.is_empty() {
+            match &origin.directory {
+                Some(directory) => {
+                    format!("'{}' has no usable *.transfer files.", directory.display())
+                }
+                None => format!(
+                    "They are the *.transfer files in {} below /etc, /run, /usr/local/lib, /usr/lib.",
+                    origin.directory_name()
+                ),
+            }
+        } else {
+            "All of them belong to features that are not enabled.".to_owned()
+        };
         Err(Error::new(match &origin.component {
             Some(name) => format!("No transfer definitions for component '{name}' found."),
             None => "No transfer definitions found.".to_owned(),
         })
-        .with_errno(ENOENT))
+        .with_errno(ENOENT)
+        .hint(hint))
     }
 
     /// A feature by its id.

@@ -14,7 +14,7 @@ use super::model::{Entry, Instance, Location, State, Stock, TargetKind, Transfer
 use super::web::Listings;
 use crate::ctx::Ctx;
 use crate::disk::Disks;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::version;
 use crate::http::Client;
 
@@ -105,9 +105,7 @@ impl Finder<'_> {
         let source = &transfer.source;
         let verify = self.verify.unwrap_or(transfer.verify);
         let listing = self.listings.list(self.ctx, self.client, &source.path, verify)?;
-        let selected = listing.select(&source.patterns).map_err(|err| {
-            Error::new(err.to_string()).with_errno(22) // EINVAL
-        })?;
+        let selected = listing.select(&source.patterns)?;
         let instances = selected
             .into_iter()
             .map(|found| Instance {

@@ -1,19 +1,15 @@
 //! Instances in the slots of a partitioned disk: the label carries the version, the type the state.
 
-use std::io;
 use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::disk::{Access, Disk, Disks};
-use crate::error::{Context as _, Error, Result};
-use crate::format::gpt::{self, GptError, Partition, Table};
+use crate::disk::{Access, Disks, table};
+use crate::error::{Context as _, Result};
+use crate::format::gpt::{self, Partition, Table};
 use crate::format::pattern::{Match, Pattern, match_any};
 use crate::update::job::EMPTY_LABEL;
 use crate::update::model::{Instance, Location, Slot, State, Stock};
-
-/// Errno of a disk that is not what it should be.
-const EMEDIUMTYPE: i32 = 124;
 
 /// Lists what is on a disk: used slots that match, and free ones.
 pub fn list(
@@ -24,7 +20,7 @@ pub fn list(
 ) -> Result<Stock> {
     let failed = || format!("Failed to create partition table context from '{}'", path.display());
     let disk = disks.open(path, Access::Read).context(failed)?;
-    let table = load(&*disk, path)?;
+    let table = table::read(&*disk, path)?.table;
     let (partial, pending) = gpt::derived_types(partition_type);
 
     let mut stock = Stock { place: Some(path.to_path_buf()), ..Stock::default() };
@@ -46,24 +42,6 @@ pub fn list(
         }
     }
     Ok(stock)
-}
-
-fn load(disk: &dyn Disk, path: &Path) -> Result<Table> {
-    let read = &mut |offset, len| -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        disk.read_at(offset, &mut bytes)?;
-        Ok(bytes)
-    };
-    match gpt::load(disk.size_bytes(), disk.sector_size_bytes(), read) {
-        Ok(loaded) => Ok(loaded.table),
-        Err(GptError::Io(err)) => Err(err)
-            .context(|| format!("Failed to acquire partition table of '{}'", path.display())),
-        Err(err) => Err(Error::because(
-            format!("Disk {} has no GPT disk label, not suitable.", path.display()),
-            err,
-        )
-        .with_errno(EMEDIUMTYPE)),
-    }
 }
 
 fn slot(disk: &Path, table: &Table, partition: &Partition) -> Option<Slot> {

@@ -351,7 +351,7 @@ fn target_name(transfer: &Transfer, version: &str, fields: &Fields) -> Result<St
 
 /// Two transfers that make the same file would overwrite each other.
 fn check_clashes(entries: &[Entry], drafts: &[(usize, Draft)]) -> Result<(), Refusal> {
-    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut paths: Vec<(PathBuf, &str)> = Vec::new();
     for (index, draft) in drafts {
         let Some(entry) = entries.get(*index) else { continue };
         let (Draft::Acquire(wish), Some(place)) = (draft, &entry.target.place) else {
@@ -361,10 +361,12 @@ fn check_clashes(entries: &[Entry], drafts: &[(usize, Draft)]) -> Result<(), Ref
             continue;
         }
         let path = place.join(&wish.name);
-        if paths.contains(&path) {
-            return Err(Refusal::Clash { path: path.display().to_string() });
+        let id = entry.transfer.id.as_str();
+        if let Some((_, first)) = paths.iter().find(|(other, _)| *other == path) {
+            let transfers = [(*first).to_owned(), id.to_owned()];
+            return Err(Refusal::Clash { path: path.display().to_string(), transfers });
         }
-        paths.push(path);
+        paths.push((path, id));
     }
     Ok(())
 }

@@ -74,6 +74,8 @@ pub enum Refusal {
     Clash {
         /// The path.
         path: String,
+        /// Of the transfers.
+        transfers: [String; 2],
     },
 }
 
@@ -149,8 +151,11 @@ impl fmt::Display for Refusal {
                     None => Ok(()),
                 }
             }
-            Self::Clash { path } => {
-                write!(f, "Two transfers would both create '{path}', refusing.")
+            Self::Clash { path, transfers: [first, second] } => {
+                write!(
+                    f,
+                    "Transfers '{first}' and '{second}' would both create '{path}', refusing."
+                )
             }
         }
     }

@@ -264,7 +264,7 @@ fn names_are_made_for_all_transfers_before_anything_goes() {
     assert!(err.starts_with("Failed to format target pattern: 'b_@v_@u'"), "{err}");
     let twice = [entry("a 1 > "), entry("a 1 > ")];
     let err = plan_for(&twice, None, &[]).unwrap_err();
-    assert_eq!(err, "Two transfers would both create '/dst/a_1', refusing.");
+    assert_eq!(err, "Transfers 'a' and 'a' would both create '/dst/a_1', refusing.");
 }
 
 fn chosen(plan: &UpdatePlan) -> Vec<u32> {
