@@ -100,7 +100,7 @@ impl Command {
         let info = A::get_args_info();
         let mut options = vec![
             Opt::switch("help", Some('h'), "Show this help"),
-            Opt::switch("version", None, "Show package version"),
+            Opt::switch("version", None, "Show the version"),
         ];
         // The first flag is argh's own --help.
         options.extend(info.flags.iter().filter(|f| f.long != "--help").map(|flag| {

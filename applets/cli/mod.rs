@@ -13,19 +13,19 @@
 //!     is_server: false,
 //!     cli: || Command::of::<Args>()
 //!         .verbs(VERBS)
-//!         .shorthand('j', &["--json=auto"], "Equivalent to --json=pretty or short", "json"),
+//!         .shorthand('j', &["--json=auto"], "As --json=pretty or short", "json"),
 //!     run,
 //!     serve: None,
 //! };
 //!
-//! /// Update OS images.
+//! /// Bring the system to another version.
 //! #[derive(FromArgs, ArgsInfo)]
 //! #[argh(help_triggers("-h", "--help"))]
 //! struct Args {
-//!     /// operate on an alternate filesystem root
+//!     /// work on the system in this directory
 //!     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
 //!     root: Option<PathBuf>,
-//!     /// force signature verification on or off
+//!     /// ask for signatures or not
 //!     #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
 //!     verify: Option<bool>,
 //!     /// verb and operands
@@ -34,7 +34,7 @@
 //! }
 //!
 //! static VERBS: &[Verb<Args>] = &[
-//!     Verb::new("list", "Show installed and available versions", list)
+//!     Verb::new("list", "Tell which versions there are", list)
 //!         .operands("[VERSION]").words(0, 2).default(),
 //! ];
 //!

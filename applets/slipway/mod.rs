@@ -37,7 +37,7 @@ pub(crate) static APPLET: Applet = Applet {
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// operate on an alternate filesystem root
+    /// make the links below this root
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     root: Option<PathBuf>,
 

@@ -32,7 +32,7 @@ use crate::cli::{self, Command, Verb};
 /// Row of the applet table.
 pub(crate) static APPLET: Applet = Applet {
     names: &["update", "systemd-sysupdate", "sysupdate"],
-    about: "Update OS images",
+    about: "Bring the system to another version",
     compat: Some("systemd-sysupdate"),
     manual: include_str!("manual.md"),
     section: 8,
@@ -42,69 +42,69 @@ pub(crate) static APPLET: Applet = Applet {
     serve: Some(serve::serve),
 };
 
-/// Update OS images.
+/// Bring the system, or a component of it, to another version.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
-    /// select component to update
+    /// work on this component instead of the system
     #[argh(option, short = 'C', arg_name = "NAME")]
     component: Option<String>,
-    /// select all components
+    /// work on the system and on every component
     #[argh(switch, short = 'A')]
     component_all: bool,
-    /// select all suggested components
+    /// work on the components suggested for this machine
     #[argh(switch, short = 'S')]
     component_suggested: bool,
-    /// select all features
+    /// all features there are
     #[argh(switch, short = 'a')]
     feature_all: bool,
-    /// select all suggested features
+    /// all features suggested for this machine
     #[argh(switch, short = 's')]
     feature_suggested: bool,
-    /// find transfer definitions in specified directory
+    /// read the definitions from here and nowhere else
     #[argh(option, arg_name = "DIR", from_str_fn(cli::path))]
     definitions: Option<PathBuf>,
-    /// operate on an alternate filesystem root
+    /// work on the system in this directory
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     root: Option<PathBuf>,
-    /// operate on disk image as filesystem root
+    /// work on the system in this disk image (not yet)
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     image: Option<PathBuf>,
-    /// specify disk image dissection policy
+    /// what to mount of the image (not yet)
     #[argh(option, arg_name = "POLICY")]
     image_policy: Option<String>,
-    /// specify the directory to transfer sources from
+    /// where paths of sources relative to it begin
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     transfer_source: Option<PathBuf>,
-    /// how many instances to maintain
+    /// keep no more versions than this
     #[argh(option, short = 'm', arg_name = "INT", from_str_fn(count))]
     instances_max: Option<u64>,
-    /// controls whether to sync data to disk
+    /// wait until what was written is safe (default: yes)
     #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
     sync: Option<bool>,
-    /// force signature verification on or off
+    /// ask for signatures or not, whatever definitions say
     #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
     verify: Option<bool>,
-    /// reboot after updating to newer version
+    /// afterwards reboot, if that leads to something newer
     #[argh(switch)]
     reboot: bool,
-    /// do not fetch metadata from the network
+    /// ask no source; work with what is on this machine
     #[argh(switch)]
     offline: bool,
-    /// clean up orphaned files after completing update
+    /// afterwards remove what no definition owns any more
     #[argh(option, arg_name = "BOOL", from_str_fn(cli::boolean))]
     cleanup: Option<bool>,
     /// print what would be done and change nothing
     #[argh(switch)]
     dry_run: bool,
-    /// do not start a pager
+    /// accepted; there is no pager
     #[argh(switch)]
     #[expect(dead_code, reason = "accepted as the peer does; we never start one")]
     no_pager: bool,
-    /// do not show headers and footers
+    /// print tables without heading and summary
     #[argh(switch)]
     no_legend: bool,
-    /// generate JSON output (pretty, short, or off)
+    /// print JSON: pretty, short or off
     #[argh(option, arg_name = "FORMAT", from_str_fn(cli::json_mode), default = "Mode::Off")]
     json: Mode,
     /// verb and operands
@@ -113,39 +113,37 @@ struct Args {
 }
 
 static VERBS: &[Verb<Args>] = &[
-    Verb::new("list", "Show installed and available versions", list::list)
+    Verb::new("list", "Tell which versions there are", list::list)
         .operands("[VERSION]")
         .words(0, 2)
         .default(),
-    Verb::new("features", "Show optional features", list::features)
+    Verb::new("features", "Tell which optional parts there are", list::features)
         .operands("[FEATURE]")
         .words(0, 2),
-    Verb::new("enable-feature", "Enable optional feature", switch::enable_feature)
+    Verb::new("enable-feature", "Switch optional parts on", switch::enable_feature)
         .operands("FEATURE…")
         .words(1, 0),
-    Verb::new("disable-feature", "Disable optional feature", switch::disable_feature)
+    Verb::new("disable-feature", "Switch optional parts off", switch::disable_feature)
         .operands("FEATURE…")
         .words(1, 0),
-    Verb::new("check-new", "Check if there's a new version available", list::check_new).words(0, 1),
-    Verb::new("update", "Install new version now", apply::update).operands("[VERSION]").words(0, 2),
-    Verb::new("acquire", "Acquire (download) new version now", apply::acquire)
+    Verb::new("check-new", "Tell whether there is something newer", list::check_new).words(0, 1),
+    Verb::new("update", "Fetch a version and put it in place", apply::update)
         .operands("[VERSION]")
         .words(0, 2),
-    Verb::new("vacuum", "Make room, by deleting old versions", apply::vacuum).words(0, 1),
-    Verb::new("cleanup", "Clean up orphaned files", apply::cleanup).words(0, 1),
-    Verb::new(
-        "pending",
-        "Report whether a newer version is installed than currently booted",
-        apply::pending,
-    )
-    .words(1, 1),
-    Verb::new("reboot", "Reboot if a newer version is installed than booted", apply::reboot)
+    Verb::new("acquire", "Fetch a version, to be put in place later", apply::acquire)
+        .operands("[VERSION]")
+        .words(0, 2),
+    Verb::new("vacuum", "Remove leftovers and versions above the limit", apply::vacuum).words(0, 1),
+    Verb::new("cleanup", "Remove files that no definition owns any more", apply::cleanup)
+        .words(0, 1),
+    Verb::new("pending", "Tell whether what is in place is newer than what runs", apply::pending)
         .words(1, 1),
-    Verb::new("components", "Show list of components", list::components).words(0, 1),
-    Verb::new("enable-component", "Enable component", switch::enable_component)
+    Verb::new("reboot", "Reboot, if that leads to something newer", apply::reboot).words(1, 1),
+    Verb::new("components", "Tell which components there are", list::components).words(0, 1),
+    Verb::new("enable-component", "Switch components on", switch::enable_component)
         .operands("COMPONENT…")
         .words(1, 0),
-    Verb::new("disable-component", "Disable component", switch::disable_component)
+    Verb::new("disable-component", "Switch components off", switch::disable_component)
         .operands("COMPONENT…")
         .words(1, 0),
 ];

@@ -20,7 +20,7 @@ use crate::cli::{self, Command};
 /// Row of the applet table.
 pub(crate) static APPLET: Applet = Applet {
     names: &["vercmp"],
-    about: "Compare version strings",
+    about: "Tell which of two versions is newer",
     compat: Some("systemd-analyze compare-versions"),
     manual: include_str!("manual.md"),
     section: 1,
@@ -33,7 +33,7 @@ pub(crate) static APPLET: Applet = Applet {
 const STATUS_FIRST_IS_NEWER: u8 = 11;
 const STATUS_SECOND_IS_NEWER: u8 = 12;
 
-/// Compare version strings.
+/// Tell which of two versions is newer.
 #[derive(FromArgs, ArgsInfo)]
 #[argh(help_triggers("-h", "--help"))]
 struct Args {
