@@ -589,6 +589,21 @@ fn archive_that_writes_through_its_own_link_is_refused() {
 }
 
 #[test]
+fn archive_with_a_hard_link_out_of_it_is_refused() {
+    let world = World::new();
+    fs::write(world.at("victim"), "precious").unwrap();
+    world.takes_from_directory("tar", TO_TREE);
+    let mut bytes = archive("link", b'1', "../../victim", b"");
+    bytes.extend(archive("link", b'0', "", b"evil"));
+    fs::write(world.at("src/x_2"), end(bytes)).unwrap();
+    assert_eq!(
+        world.failure(),
+        "Failed to unpack 'TOP/src/x_2' into 'TOP/dst/.sysupdate.partial.d_2': Invalid hardlink path name '../../victim' in entry, refusing.\n"
+    );
+    assert_eq!(fs::read(world.at("victim")).unwrap(), b"precious");
+}
+
+#[test]
 fn links_where_the_new_version_is_to_be_are_not_followed() {
     for name in [".sysupdate.partial.f_2", ".sysupdate.pending.f_2", "f_2"] {
         let world = World::new();
