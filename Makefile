@@ -30,7 +30,7 @@ RELEASE  := RUSTFLAGS="$(RUSTFLAGS) $(REMAP)"
 all: static
 static:
 	@sh tests/tools/need.sh build "$(TARGET)"
-	$(RELEASE) $(BUILD)
+	@$(RELEASE) $(BUILD)
 	@ls -l $(BIN) | awk '{ print $$NF ": " $$5 " bytes" }'
 
 ## watch a signed A/B update onto a disk image: no root, a few minutes
