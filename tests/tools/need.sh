@@ -37,6 +37,11 @@ if [ -n "$missing" ]; then
     fi
 fi
 
+if [ "$what" = test ] && command -v rustup >/dev/null 2>&1; then
+    cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
+    cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >&2
+fi
+
 sysroot=$(rustc --print sysroot)
 if [ ! -d "$sysroot/lib/rustlib/$target" ]; then
     if command -v rustup >/dev/null 2>&1; then

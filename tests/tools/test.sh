@@ -6,6 +6,9 @@
 set -u
 target=$1
 binary=$2
+# With PEER the comparisons with the real systemd are among the tests.
+[ -z "${PEER:-}" ] || sh tests/tools/need.sh diff "$target"
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
@@ -21,6 +24,5 @@ SLIPWAY_STATIC=$PWD/$binary
 case $binary in /*) SLIPWAY_STATIC=$binary ;; esac
 export SLIPWAY_STATIC
 run cargo test --locked --quiet -- --show-output
-[ -z "${PEER:-}" ] || run make --no-print-directory diff-test "PEER=$PEER"
 
 sh tests/tools/tally.sh "$log"
