@@ -2,7 +2,7 @@
 
 use ::slipway::error::{Error, Result};
 use ::slipway::format::pattern::Fields;
-use ::slipway::out::table::{Align, Cell, Table};
+use ::slipway::out::table::{Align, Cell, Custom, Table};
 use ::slipway::out::{Color, glyph::Glyph};
 use ::slipway::update::definitions::{self, Feature, Origin};
 use ::slipway::update::model::{Entry, TargetKind};
@@ -75,7 +75,8 @@ fn look(app: &App, mark: Mark) -> (&'static str, Option<Color>) {
 }
 
 fn show_version(app: &App, args: &Args, entries: &[Entry], set: &UpdateSet<'_>) -> Result<()> {
-    let table = contents_table(entries, &report::contents(set, entries));
+    let contents = report::contents(set, entries);
+    let table = contents_table(entries, &contents);
     if args.json.is_on() {
         let value = report::version(set, entries, table.to_json());
         return app.out.json(args.json, &value);
@@ -128,7 +129,7 @@ fn available_text(f: Flags) -> String {
     format!("{}{newest}", yes_no(f.available))
 }
 
-fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
+fn contents_table<'a>(entries: &[Entry], contents: &'a [Content<'_>]) -> Table<'a> {
     const TITLES: [&str; 13] = [
         "type",
         "path",
@@ -156,11 +157,10 @@ fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
         let flag = |flag: Option<bool>| Cell::option(flag, Cell::Bool).into();
         table.row([
             content.kind.into(),
-            content.path.clone().into(),
-            Cell::option(f.partition_uuid, |uuid| Cell::Text(uuid.to_string())).into(),
-            Cell::option(f.partition_flags, |flags| Cell::Custom {
-                text: format!("{flags:x}"),
-                json: flags.into(),
+            content.path.as_str().into(),
+            Cell::option(f.partition_uuid, |uuid| uuid.to_string().into()).into(),
+            Cell::option(f.partition_flags, |flags| {
+                Cell::Custom(Box::new(Custom { text: format!("{flags:x}"), json: flags.into() }))
             })
             .into(),
             Cell::option(f.mtime_usec, Cell::Timestamp).into(),
@@ -171,7 +171,7 @@ fn contents_table(entries: &[Entry], contents: &[Content<'_>]) -> Table {
             flag(f.no_auto),
             flag(f.read_only),
             flag(f.grow_fs),
-            Cell::option(f.sha256, |hash| Cell::Text(hex(&hash))).into(),
+            Cell::option(f.sha256, |hash| hex(&hash).into()).into(),
         ]);
     }
     // Pairs come and go together: those of partitions, of files, of boot attempts. Those of files
@@ -260,7 +260,7 @@ fn show_feature(app: &App, args: &Args, feature: &Feature, value: &Value) -> Res
         table.field("Description", Cell::from(description.as_str()));
     }
     if !feature.documentation.is_empty() {
-        table.field("Documentation", Cell::Words(feature.documentation.clone()));
+        table.field("Documentation", Cell::Words(feature.documentation.as_slice().into()));
     }
     if let Some(url) = &feature.app_stream {
         table.field("AppStream", Cell::from(url.as_str()));
@@ -279,14 +279,14 @@ fn show_feature(app: &App, args: &Args, feature: &Feature, value: &Value) -> Res
 }
 
 /// A table of features or components with their switches.
-fn switch_table(what: &str) -> Table {
+fn switch_table(what: &str) -> Table<'static> {
     Table::new(&["enabled", "suggested", what, "description", "documentation"]).with_filler("-")
 }
 
-fn append(app: &App, args: &Args, table: &mut Table, features: &[Feature]) {
+fn append<'a>(app: &App, args: &Args, table: &mut Table<'a>, features: &'a [Feature]) {
     // COMPAT(262): without titles every row is one line.
     let urls = |list: &[String]| {
-        let list = list.to_vec();
+        let list = list.into();
         if args.no_legend { Cell::Words(list) } else { Cell::Lines(list) }
     };
     for feature in features {
@@ -303,7 +303,7 @@ fn append(app: &App, args: &Args, table: &mut Table, features: &[Feature]) {
             Cell::Check(feature.is_enabled).colored(color),
             suggested.into(),
             feature.id.as_str().into(),
-            Cell::from(feature.description.clone()).into(),
+            Cell::from(feature.description.as_deref()).into(),
             urls(&feature.documentation).into(),
         ]);
     }

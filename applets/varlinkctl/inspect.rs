@@ -29,7 +29,7 @@ pub(super) fn info(app: &mut App, args: &Args, operands: &[String]) -> Result<u8
         [("Vendor", "vendor"), ("Product", "product"), ("Version", "version"), ("URL", "url")]
     {
         let value = info.get(key).and_then(Value::as_str).unwrap_or_default();
-        table.field(title, Cell::Text(value.to_owned()));
+        table.field(title, Cell::from(value));
     }
     let names = interface_names(&info)?.into_iter().map(str::to_owned).collect();
     table.field("Interfaces", Cell::Lines(names));

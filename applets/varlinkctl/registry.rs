@@ -43,7 +43,7 @@ pub(super) fn services(app: &mut App, args: &Args, _: &[String]) -> Result<u8> {
             }
         };
         let address = format!("unix:{}", target.display());
-        table.row([Cell::Text(name).into(), Cell::Text(address).into()]);
+        table.row([name.into(), address.into()]);
     }
     print(app, args, &table, "registered services", "No services registered.")
 }
@@ -95,13 +95,13 @@ pub(super) fn sockets(app: &mut App, args: &Args, _: &[String]) -> Result<u8> {
         let may = rustix::fs::access(&path, rustix::fs::Access::WRITE_OK).is_ok();
         let text = path.to_string_lossy().into_owned();
         let color = if may { Color::HighlightGreen } else { Color::HighlightRed };
-        let access = Cell::Text(if may { "yes" } else { "no" }.to_owned()).colored(color);
-        table.row([Cell::Text(text).into(), access]);
+        let access = Cell::from(if may { "yes" } else { "no" }).colored(color);
+        table.row([text.into(), access]);
     }
     print(app, args, &table, "entrypoint sockets", "No sockets found.")
 }
 
-fn print(app: &App, args: &Args, table: &Table, what: &str, nothing: &str) -> Result<u8> {
+fn print(app: &App, args: &Args, table: &Table<'_>, what: &str, nothing: &str) -> Result<u8> {
     if args.json == Mode::Off && table.is_empty() {
         app.out.line(nothing)?;
         return Ok(0);

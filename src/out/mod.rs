@@ -305,7 +305,7 @@ impl Out {
     ///
     /// # Errors
     /// Standard output cannot be written.
-    pub fn table(&self, table: &Table, mode: json::Mode, has_legend: bool) -> Result<()> {
+    pub fn table(&self, table: &Table<'_>, mode: json::Mode, has_legend: bool) -> Result<()> {
         if mode.is_on() {
             return self.json(mode, &table.to_json());
         }

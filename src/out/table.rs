@@ -13,13 +13,13 @@ use super::escape::{self, ellipsize, width};
 use super::time::Zone;
 use super::{Color, Colors, Facts, Glyph, RESET, human};
 
-/// What a cell holds; text and JSON follow from it.
+/// What a cell holds; text and JSON follow from it. Small: a table may have 70 000 rows.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub enum Cell<'a> {
     /// Nothing: the table's filler as text, null in JSON.
     Empty,
     /// Text.
-    Text(String),
+    Text(Cow<'a, str>),
     /// `yes` or `no`.
     Bool(bool),
     /// ✓ or ✗.
@@ -37,19 +37,23 @@ pub enum Cell {
     /// Microseconds since the epoch.
     Timestamp(u64),
     /// One item per line.
-    Lines(Vec<String>),
+    Lines(Box<[String]>),
     /// Items in one line, with spaces between.
-    Words(Vec<String>),
+    Words(Box<[String]>),
     /// Text and JSON that have nothing to do with each other.
-    Custom {
-        /// For people.
-        text: String,
-        /// For programs.
-        json: Value,
-    },
+    Custom(Box<Custom>),
 }
 
-impl Cell {
+/// See [`Cell::Custom`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Custom {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+}
+
+impl Cell<'_> {
     /// The option's value, or [`Cell::Empty`].
     pub fn option<T>(value: Option<T>, cell: impl FnOnce(T) -> Self) -> Self {
         value.map_or(Self::Empty, cell)
@@ -64,27 +68,28 @@ impl Cell {
         }
     }
 
-    fn text(&self, filler: &str, look: &Look) -> String {
+    fn text<'a>(&'a self, filler: &'a str, look: &Look) -> Cow<'a, str> {
         if self.is_nothing() {
-            return filler.to_owned();
+            return filler.into();
         }
         match self {
-            Self::Empty => String::new(),
+            Self::Empty => "".into(),
             // The layout is ours: line feeds in a cell make it higher, anything else is shown.
-            Self::Text(text) | Self::Custom { text, .. } => escape::block(text).into_owned(),
-            Self::Bool(flag) => if *flag { "yes" } else { "no" }.to_owned(),
+            Self::Text(text) => escape::block(text),
+            Self::Custom(custom) => escape::block(&custom.text),
+            Self::Bool(flag) => if *flag { "yes" } else { "no" }.into(),
             Self::Check(flag) => {
                 let glyph = if *flag { Glyph::CheckMark } else { Glyph::CrossMark };
-                glyph.text(look.is_utf8).to_owned()
+                glyph.text(look.is_utf8).into()
             }
-            Self::Uint(number) => number.to_string(),
-            Self::Int(number) => number.to_string(),
-            Self::Hex(number) => format!("0x{number:x}"),
-            Self::Size(bytes) => human::bytes(*bytes),
-            Self::Mode(mode) => format!("{mode:04o}"),
-            Self::Timestamp(usec) => look.zone.timestamp(*usec),
-            Self::Lines(items) => join(items, "\n"),
-            Self::Words(items) => join(items, " "),
+            Self::Uint(number) => number.to_string().into(),
+            Self::Int(number) => number.to_string().into(),
+            Self::Hex(number) => format!("0x{number:x}").into(),
+            Self::Size(bytes) => human::bytes(*bytes).into(),
+            Self::Mode(mode) => format!("{mode:04o}").into(),
+            Self::Timestamp(usec) => look.zone.timestamp(*usec).into(),
+            Self::Lines(items) => join(items, "\n").into(),
+            Self::Words(items) => join(items, " ").into(),
         }
     }
 
@@ -94,7 +99,7 @@ impl Cell {
         }
         match self {
             Self::Empty => Value::Null,
-            Self::Text(text) => text.as_str().into(),
+            Self::Text(text) => text.as_ref().into(),
             Self::Bool(flag) | Self::Check(flag) => (*flag).into(),
             Self::Uint(number)
             | Self::Hex(number)
@@ -102,8 +107,8 @@ impl Cell {
             | Self::Timestamp(number) => (*number).into(),
             Self::Int(number) => (*number).into(),
             Self::Mode(mode) => (*mode).into(),
-            Self::Lines(items) | Self::Words(items) => items.clone().into(),
-            Self::Custom { json, .. } => json.clone(),
+            Self::Lines(items) | Self::Words(items) => items.to_vec().into(),
+            Self::Custom(custom) => custom.json.clone(),
         }
     }
 }
@@ -112,31 +117,37 @@ fn join(items: &[String], separator: &str) -> String {
     items.iter().map(|item| escape::line(item)).collect::<Vec<_>>().join(separator)
 }
 
-impl From<&str> for Cell {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+impl<'a> From<&'a str> for Cell<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text.into())
     }
 }
 
-impl From<String> for Cell {
+impl From<String> for Cell<'_> {
     fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Cell<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
         Self::Text(text)
     }
 }
 
-impl From<bool> for Cell {
+impl From<bool> for Cell<'_> {
     fn from(flag: bool) -> Self {
         Self::Bool(flag)
     }
 }
 
-impl From<u64> for Cell {
+impl From<u64> for Cell<'_> {
     fn from(number: u64) -> Self {
         Self::Uint(number)
     }
 }
 
-impl<T: Into<Cell>> From<Option<T>> for Cell {
+impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Empty, Into::into)
     }
@@ -161,37 +172,36 @@ struct Column {
     is_hidden: bool,
 }
 
-struct Entry {
-    cell: Cell,
+/// A cell of a row: what it holds and its color.
+pub struct Styled<'a> {
+    cell: Cell<'a>,
     color: Option<Color>,
 }
 
-/// A cell of a row: what it holds and its color.
-pub struct Styled(Cell, Option<Color>);
-
-impl<T: Into<Cell>> From<T> for Styled {
+impl<'a, T: Into<Cell<'a>>> From<T> for Styled<'a> {
     fn from(cell: T) -> Self {
-        Self(cell.into(), None)
+        Self { cell: cell.into(), color: None }
     }
 }
 
-impl Cell {
+impl<'a> Cell<'a> {
     /// The cell in a color, on terminals that have it.
-    pub fn colored(self, color: impl Into<Option<Color>>) -> Styled {
-        Styled(self, color.into())
+    pub fn colored(self, color: impl Into<Option<Color>>) -> Styled<'a> {
+        Styled { cell: self, color: color.into() }
     }
 }
 
 /// Rows of cells below titles.
-pub struct Table {
+pub struct Table<'a> {
     columns: Vec<Column>,
-    rows: Vec<Vec<Entry>>,
+    /// Row by row, as many as there are columns.
+    cells: Vec<Styled<'a>>,
     filler: String,
     is_vertical: bool,
     has_titles: bool,
 }
 
-impl Table {
+impl<'a> Table<'a> {
     /// A table with these titles. They are shown in capitals; JSON takes them as they are, with
     /// `_` for everything but letters and digits.
     pub fn new(titles: &[&str]) -> Self {
@@ -205,7 +215,7 @@ impl Table {
             })
             .collect();
         let filler = String::new();
-        Self { columns, rows: Vec::new(), filler, is_vertical: false, has_titles: true }
+        Self { columns, cells: Vec::new(), filler, is_vertical: false, has_titles: true }
     }
 
     /// A list of `Field: value` lines.
@@ -252,39 +262,42 @@ impl Table {
     /// Leaves a column out where no row has anything in it.
     pub fn hide_if_empty(&mut self, column: usize) {
         let is_empty = self
-            .rows
-            .iter()
-            .all(|row| row.get(column).is_none_or(|entry| entry.cell == Cell::Empty));
+            .rows()
+            .all(|row| row.get(column).is_none_or(|styled| styled.cell == Cell::Empty));
         if is_empty {
             self.hide(column);
         }
     }
 
-    /// Appends a row. Missing cells are empty.
-    pub fn row<const N: usize>(&mut self, cells: [Styled; N]) {
-        self.rows
-            .push(cells.into_iter().map(|Styled(cell, color)| Entry { cell, color }).collect());
+    /// Appends a row. Missing cells are empty, those without a column are left out.
+    pub fn row<const N: usize>(&mut self, cells: [Styled<'a>; N]) {
+        let missing = std::iter::repeat_with(|| Cell::Empty.into());
+        self.cells.extend(cells.into_iter().chain(missing).take(self.columns.len()));
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &[Styled<'a>]> {
+        self.cells.chunks(self.columns.len().max(1))
     }
 
     /// Appends a line to a vertical list.
-    pub fn field(&mut self, name: &str, value: impl Into<Styled>) {
-        self.row([Cell::from(name).into(), value.into()]);
+    pub fn field(&mut self, name: &'a str, value: impl Into<Styled<'a>>) {
+        self.row([name.into(), value.into()]);
     }
 
     /// How many rows there are, without the titles.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.rows().count()
     }
 
     /// True where there is no row.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.cells.is_empty()
     }
 
     /// The rows as an array of objects; a vertical list as one object.
     pub fn to_json(&self) -> Value {
         if self.is_vertical {
-            let members = self.rows.iter().filter_map(|row| match row.as_slice() {
+            let members = self.rows().filter_map(|row| match row {
                 [name, value, ..] => {
                     let Cell::Text(name) = &name.cell else { return None };
                     Some((json_name(name), value.cell.json()))
@@ -293,40 +306,42 @@ impl Table {
             });
             return Value::Object(members.collect());
         }
-        let object = |row: &Vec<Entry>| -> Value {
+        let object = |row: &[Styled<'a>]| -> Value {
             let members: Map<String, Value> = self
                 .columns
                 .iter()
                 .enumerate()
                 .filter(|(_, column)| !column.is_hidden)
                 .map(|(index, column)| {
-                    let value = row.get(index).map_or(Value::Null, |entry| entry.cell.json());
+                    let value = row.get(index).map_or(Value::Null, |styled| styled.cell.json());
                     (column.json_name.clone(), value)
                 })
                 .collect();
             Value::Object(members)
         };
-        Value::Array(self.rows.iter().map(object).collect())
+        Value::Array(self.rows().map(object).collect())
     }
 
-    /// The table as text.
+    /// The table as text. Row by row, and each row twice: the widths must be known first.
     pub fn to_text(&self, look: &Look) -> String {
-        let has_titles = look.has_legend && self.has_titles;
-        let mut lines: Vec<(bool, Vec<Drawn>)> = Vec::with_capacity(self.rows.len() + 1);
-        if has_titles {
-            let titles =
-                self.shown().map(|(_, column)| Drawn::new(column.title.clone(), None)).collect();
-            lines.push((true, titles));
+        let mut widths = self.natural_widths(look, &[]);
+        let mut rooms = Vec::new();
+        if self.cells.iter().any(|styled| matches!(styled.cell, Cell::Words(_))) {
+            // What the other columns leave.
+            let all: usize = widths.iter().sum::<usize>() + widths.len().saturating_sub(1);
+            rooms = widths.iter().map(|width| look.columns.saturating_sub(all - width)).collect();
+            widths = self.natural_widths(look, &rooms);
         }
-        for row in &self.rows {
-            let cells = self.shown().map(|(index, _)| self.draw(row.get(index), index, look));
-            lines.push((false, cells.collect()));
-        }
-        wrap(&mut lines, look.columns);
-        let widths = self.widths(&lines, look);
+        let widths = limited(widths, look);
         let mut text = String::new();
-        for (is_title, cells) in &lines {
-            self.draw_row(&mut text, *is_title, cells, &widths, look);
+        if look.has_legend && self.has_titles {
+            self.draw_row(&mut text, true, &self.titles(), &widths, look);
+        }
+        let mut cells = Vec::new();
+        for row in self.rows() {
+            cells.clear();
+            cells.extend(self.drawn(row, look, &rooms));
+            self.draw_row(&mut text, false, &cells, &widths, look);
         }
         text
     }
@@ -335,65 +350,71 @@ impl Table {
         self.columns.iter().enumerate().filter(|(_, column)| !column.is_hidden)
     }
 
-    fn draw(&self, entry: Option<&Entry>, index: usize, look: &Look) -> Drawn {
+    fn titles(&self) -> Vec<Drawn<'_>> {
+        self.shown().map(|(_, column)| Drawn::new(column.title.as_str().into(), None)).collect()
+    }
+
+    /// The cells of a row that are shown; words in lines as long as the column has room for.
+    fn drawn<'t>(
+        &'t self,
+        row: &'t [Styled<'a>],
+        look: &Look,
+        rooms: &[usize],
+    ) -> impl Iterator<Item = Drawn<'t>> {
+        self.shown().enumerate().map(|(position, (index, _))| {
+            self.draw(row.get(index), index, look, rooms.get(position).copied().unwrap_or(0))
+        })
+    }
+
+    fn draw<'t>(
+        &'t self,
+        styled: Option<&'t Styled<'a>>,
+        index: usize,
+        look: &Look,
+        room: usize,
+    ) -> Drawn<'t> {
         let filler = || {
             let color = (!self.filler.is_empty()).then_some(Color::Grey);
-            Drawn::new(self.filler.clone(), color)
+            Drawn::new(self.filler.as_str().into(), color)
         };
-        match entry {
+        match styled {
             None => filler(),
-            Some(entry) if entry.cell.is_nothing() && entry.color.is_none() => filler(),
-            Some(Entry { cell: Cell::Words(words), color }) if !words.is_empty() => {
-                let words = words.iter().map(|word| escape::line(word).into_owned()).collect();
-                Drawn::of_words(words, *color)
+            Some(styled) if styled.cell.is_nothing() && styled.color.is_none() => filler(),
+            Some(Styled { cell: Cell::Words(words), color }) if !words.is_empty() => {
+                Drawn::new(wrap(words, room).into(), *color)
             }
-            Some(entry) => {
-                let mut text = entry.cell.text(&self.filler, look);
+            Some(styled) => {
+                let mut text = styled.cell.text(&self.filler, look);
                 if self.is_vertical && index == 0 && !text.is_empty() {
-                    text.push(':');
+                    text.to_mut().push(':');
                 }
-                Drawn::new(text, entry.color)
+                Drawn::new(text, styled.color)
             }
         }
     }
 
-    /// As wide as needed, unless there is a limit and that is too much.
-    fn widths(&self, lines: &[(bool, Vec<Drawn>)], look: &Look) -> Vec<usize> {
-        let wanted = natural_widths(lines);
-        let gaps = wanted.len().saturating_sub(1);
-        let limit = if look.is_limited { look.columns } else { usize::MAX };
-        if wanted.iter().sum::<usize>() + gaps <= limit {
-            return wanted;
-        }
-        // Every column keeps one letter. The rest is shared evenly, in rounds: what a narrow
-        // column does not need is shared again, and what cannot be divided goes to the right.
-        let mut given: Vec<usize> = vec![1; wanted.len()];
-        let mut room = limit.saturating_sub(gaps + given.len());
-        while room > 0 {
-            let is_hungry = |index: &usize| given.get(*index) < wanted.get(*index);
-            let hungry: Vec<usize> = (0..wanted.len()).filter(is_hungry).collect();
-            let mut sharers = hungry.len();
-            let before = room;
-            for index in hungry {
-                if let (Some(slot), Some(want)) = (given.get_mut(index), wanted.get(index)) {
-                    let taken = (room / sharers.max(1)).min(want - *slot);
-                    *slot += taken;
-                    room -= taken;
-                    sharers -= 1;
-                }
+    /// What each column needs. Even an empty one has a letter.
+    fn natural_widths(&self, look: &Look, rooms: &[usize]) -> Vec<usize> {
+        let mut widths: Vec<usize> = vec![1; self.shown().count()];
+        let mut widen = |cells: &mut dyn Iterator<Item = Drawn<'_>>| {
+            for (slot, cell) in widths.iter_mut().zip(cells) {
+                *slot = (*slot).max(cell.width);
             }
-            if room == before {
-                break;
-            }
+        };
+        if look.has_legend && self.has_titles {
+            widen(&mut self.titles().into_iter());
         }
-        given
+        for row in self.rows() {
+            widen(&mut self.drawn(row, look, rooms));
+        }
+        widths
     }
 
     fn draw_row(
         &self,
         text: &mut String,
         is_title: bool,
-        cells: &[Drawn],
+        cells: &[Drawn<'_>],
         widths: &[usize],
         look: &Look,
     ) {
@@ -466,27 +487,20 @@ fn json_name(title: &str) -> String {
 }
 
 /// A cell as text.
-struct Drawn {
+struct Drawn<'a> {
     /// Lines with line feeds between them.
-    text: String,
+    text: Cow<'a, str>,
     /// How many lines.
     height: usize,
     /// Columns of the longest line.
     width: usize,
-    /// Words that still have to be put into lines; until then the longest one gives the width.
-    words: Vec<String>,
     color: Option<Color>,
 }
 
-impl Drawn {
-    fn new(text: String, color: Option<Color>) -> Self {
+impl<'a> Drawn<'a> {
+    fn new(text: Cow<'a, str>, color: Option<Color>) -> Self {
         let (height, width) = measure(&text);
-        Self { text, height, width, words: Vec::new(), color }
-    }
-
-    fn of_words(words: Vec<String>, color: Option<Color>) -> Self {
-        let widest = words.iter().map(|word| width(word)).max().unwrap_or(0);
-        Self { text: String::new(), height: 1, width: widest, words, color }
+        Self { text, height, width, color }
     }
 
     fn line(&self, level: usize) -> &str {
@@ -506,42 +520,56 @@ fn measure(text: &str) -> (usize, usize) {
     (lines().count(), lines().map(width).max().unwrap_or(0))
 }
 
-/// Even an empty column has a letter.
-fn natural_widths(lines: &[(bool, Vec<Drawn>)]) -> Vec<usize> {
-    let mut widths: Vec<usize> = Vec::new();
-    for (_, cells) in lines {
-        widths.resize(cells.len(), 1);
-        for (slot, cell) in widths.iter_mut().zip(cells) {
-            *slot = (*slot).max(cell.width);
+/// As wide as needed, unless there is a limit and that is too much.
+fn limited(wanted: Vec<usize>, look: &Look) -> Vec<usize> {
+    let gaps = wanted.len().saturating_sub(1);
+    let limit = if look.is_limited { look.columns } else { usize::MAX };
+    if wanted.iter().sum::<usize>() + gaps <= limit {
+        return wanted;
+    }
+    // Every column keeps one letter. The rest is shared evenly, in rounds: what a narrow
+    // column does not need is shared again, and what cannot be divided goes to the right.
+    let mut given: Vec<usize> = vec![1; wanted.len()];
+    let mut room = limit.saturating_sub(gaps + given.len());
+    while room > 0 {
+        let is_hungry = |index: &usize| given.get(*index) < wanted.get(*index);
+        let hungry: Vec<usize> = (0..wanted.len()).filter(is_hungry).collect();
+        let mut sharers = hungry.len();
+        let before = room;
+        for index in hungry {
+            if let (Some(slot), Some(want)) = (given.get_mut(index), wanted.get(index)) {
+                let taken = (room / sharers.max(1)).min(want - *slot);
+                *slot += taken;
+                room -= taken;
+                sharers -= 1;
+            }
+        }
+        if room == before {
+            break;
         }
     }
-    widths
+    given
 }
 
-/// Puts as many words into each line as the other columns leave room for.
-fn wrap(lines: &mut [(bool, Vec<Drawn>)], columns: usize) {
-    if !lines.iter().flat_map(|(_, cells)| cells).any(|cell| !cell.words.is_empty()) {
-        return;
-    }
-    let natural = natural_widths(lines);
-    let all: usize = natural.iter().sum::<usize>() + natural.len().saturating_sub(1);
-    for (_, cells) in lines {
-        let has_words = |(cell, _): &(&mut Drawn, &usize)| !cell.words.is_empty();
-        for (cell, natural) in cells.iter_mut().zip(&natural).filter(has_words) {
-            let room = columns.saturating_sub(all - natural);
-            let mut wrapped: Vec<String> = Vec::new();
-            for word in std::mem::take(&mut cell.words) {
-                match wrapped.last_mut() {
-                    Some(line) if width(line) + 1 + width(&word) <= room => {
-                        line.push(' ');
-                        line.push_str(&word);
-                    }
-                    _ => wrapped.push(word),
-                }
-            }
-            *cell = Drawn::new(wrapped.join("\n"), cell.color);
+/// Puts as many words into each line as there is room for, and at least one.
+fn wrap(words: &[String], room: usize) -> String {
+    let mut text = String::new();
+    let mut taken = 0;
+    for (index, word) in words.iter().enumerate() {
+        let word = escape::line(word);
+        let width = width(&word);
+        if index == 0 {
+            taken = width;
+        } else if taken + 1 + width <= room {
+            text.push(' ');
+            taken += 1 + width;
+        } else {
+            text.push('\n');
+            taken = width;
         }
+        text.push_str(&word);
     }
+    text
 }
 
 /// How a table is drawn.
@@ -593,7 +621,7 @@ mod tests {
     };
 
     /// `systemd-sysupdate list` of 262.1, cases "empty source and target" and "one candidate".
-    fn versions() -> Table {
+    fn versions() -> Table<'static> {
         let mut table = Table::new(&["", "version", "installed", "available", "assessment"]);
         table.set_align(2, Align::Center);
         table.set_align(3, Align::Center);
@@ -759,7 +787,7 @@ mod tests {
     #[test]
     fn a_list_makes_the_row_higher() {
         let mut table = Table::new(&["name", "urls"]);
-        table.row(["x".into(), Cell::Lines(vec!["1".into(), "2".into()]).into()]);
+        table.row(["x".into(), Cell::Lines(["1".into(), "2".into()].into()).into()]);
         assert_eq!(table.to_text(&PLAIN), "NAME URLS\nx    1\n     2\n");
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Linear in the number of instances after sorting: 70 000 versions are a real manifest.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::model::{Instance, State, Transfer};
@@ -299,36 +300,36 @@ impl Flags {
     /// can occur has one.
     ///
     /// DIFFERS: the peer aborts on partial and pending versions that are not the newest (D6).
-    pub fn assessment(self) -> (String, Mark) {
+    pub fn assessment(self) -> (Cow<'static, str>, Mark) {
         if !self.installed {
             return match (self.available, self.obsolete, self.newest) {
-                (_, true, _) => ("available+obsolete".to_owned(), Mark::Obsolete),
-                (_, false, true) => ("candidate".to_owned(), Mark::Candidate),
-                (_, false, false) => ("available".to_owned(), Mark::Plain),
+                (_, true, _) => ("available+obsolete".into(), Mark::Obsolete),
+                (_, false, true) => ("candidate".into(), Mark::Candidate),
+                (_, false, false) => ("available".into(), Mark::Plain),
             };
         }
         let is_moving = self.partial || self.pending;
-        let (mut text, mut mark) = if self.newest {
-            ("current".to_owned(), Mark::Current)
+        let (mut text, mut mark): (Cow<'_, str>, _) = if self.newest {
+            ("current".into(), Mark::Current)
         } else if self.protected {
-            ("protected".to_owned(), Mark::Protected)
+            ("protected".into(), Mark::Protected)
         } else {
-            ("installed".to_owned(), Mark::Plain)
+            ("installed".into(), Mark::Plain)
         };
         if self.partial {
-            text.push_str("+partial");
+            text.to_mut().push_str("+partial");
         } else if self.pending {
-            text.push_str("+pending");
+            text.to_mut().push_str("+pending");
         }
         if is_moving {
             mark = Mark::Moving;
         }
         if self.obsolete {
-            text.push_str("+obsolete");
+            text.to_mut().push_str("+obsolete");
             mark = Mark::Obsolete;
         }
         if self.incomplete {
-            text.push_str("+incomplete");
+            text.to_mut().push_str("+incomplete");
         }
         (text, mark)
     }
