@@ -100,9 +100,7 @@ impl World {
         assert_eq!(before, self.installed(), "the target is untouched");
         let text = err.to_string().replace(&self.top.path().display().to_string(), "TOP");
         match source.location {
-            Location::Url { ref url, .. } => {
-                text.replace(url.rsplit_once('/').unwrap().0, "SERVER")
-            }
+            Location::Url { ref base, .. } => text.replace(&**base, "SERVER"),
             _ => text,
         }
     }

@@ -87,7 +87,7 @@ impl World {
     }
 
     fn remove(&self, transfer: &Transfer, number: u32) {
-        let location = Location::Slot(slot(&self.options, &self.disk(), number));
+        let location = Location::Slot(Box::new(slot(&self.options, &self.disk(), number)));
         remove(&self.ctx, transfer, &self.options, location, None).unwrap();
     }
 
@@ -105,7 +105,7 @@ fn acquire(run: &Run<'_>, goal: Goal) {
 
 fn install(run: &Run<'_>, goal: Goal) {
     let Goal::Slot { slot, .. } = &goal else { panic!() };
-    run.install(&goal, &Location::Slot(slot.clone())).unwrap();
+    run.install(&goal, &Location::Slot(Box::new(slot.clone()))).unwrap();
 }
 
 fn update(run: &Run<'_>, goal: Goal) {

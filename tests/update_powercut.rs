@@ -123,7 +123,7 @@ impl DiskWorld {
                 None => {
                     let old = slots.iter().find(|slot| slot.label != part.label(2)).unwrap();
                     if old.label != "_empty" {
-                        let location = Location::Slot(old.clone());
+                        let location = Location::Slot(Box::new(old.clone()));
                         remove(&self.ctx, &part.transfer, &self.options, location, None)?;
                     }
                     let number = old.number;
@@ -140,7 +140,7 @@ impl DiskWorld {
             let label = part.label(3);
             let slot = self.slots(part).into_iter().find(|slot| slot.label == label).unwrap();
             if slot.type_uuid != part.transfer.target.partition_type {
-                let pending = Location::Slot(slot.clone());
+                let pending = Location::Slot(Box::new(slot.clone()));
                 self.run(part).install(&Goal::Slot { slot, label }, &pending)?;
             }
         }

@@ -109,9 +109,11 @@ fn read_manifest(bytes: &[u8], is_freshness_enforced: bool) -> Result<Vec<String
     }
     let value = "f_@v sub/f_@v **/g_@v h_@v_@h";
     let patterns = pattern::parse_list(value, &mut expand).unwrap();
-    let selected = manifest.select(&patterns).map_err(|err| err.to_string())?;
-    let mut found: Vec<(String, String)> =
-        selected.into_iter().map(|s| (s.version, s.entry.name.clone())).collect();
+    let selected = manifest.select(&patterns).map(|selected| {
+        let selected = selected.map_err(|err| err.to_string())?;
+        Ok::<_, String>((selected.version, selected.entry.name.to_string()))
+    });
+    let mut found: Vec<(String, String)> = selected.collect::<Result<_, _>>()?;
     found.sort_by(|a, b| version::compare(&b.0, &a.0).then_with(|| a.1.cmp(&b.1)));
     found.dedup_by(|b, a| version::compare(&b.0, &a.0).is_eq());
     Ok(found.into_iter().map(|(version, _)| version).collect())

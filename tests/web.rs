@@ -254,7 +254,7 @@ fn seventy_thousand_entries_are_no_matter() {
     let start = Instant::now();
     let listing = web::list(&world.ctx, &world.client, &world.server.url("/d"), false).unwrap();
     let patterns = [Pattern::parse("image_@v.raw.xz").unwrap()];
-    assert_eq!(listing.select(&patterns).unwrap().len(), 70_000);
+    assert_eq!(listing.select(&patterns).filter(Result::is_ok).count(), 70_000);
     assert_eq!(listing.files().count(), 70_000);
     // Unoptimized code takes half a second; a quadratic one took the peer minutes.
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
@@ -270,6 +270,6 @@ fn file_urls_are_verified_too() {
     assert!(list().unwrap_err().to_string().contains(": Failed to retrieve signature file"));
     std::fs::write(dir.path().join("SHA256SUMS.gpg"), vector("sigs/ed25519.sig")).unwrap();
     let listing = list().unwrap();
-    assert_eq!(listing.url("payload_1.raw"), format!("{base}/payload_1.raw"));
+    assert!(listing.files().any(|file| file.url == format!("{base}/payload_1.raw")));
     assert_eq!(listing.files().count(), 2);
 }

@@ -261,9 +261,8 @@ impl<'a> Table<'a> {
 
     /// Leaves a column out where no row has anything in it.
     pub fn hide_if_empty(&mut self, column: usize) {
-        let is_empty = self
-            .rows()
-            .all(|row| row.get(column).is_none_or(|styled| styled.cell == Cell::Empty));
+        let is_empty =
+            self.rows().all(|row| row.get(column).is_none_or(|styled| styled.cell == Cell::Empty));
         if is_empty {
             self.hide(column);
         }

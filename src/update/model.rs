@@ -4,11 +4,13 @@
 //! reads them, the engine acts on them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::disk::partition_path;
 use crate::format::pattern::{Fields, Pattern};
+use crate::http::url;
 
 /// One `*.transfer` file.
 #[derive(Clone, Debug)]
@@ -150,21 +152,21 @@ pub struct Instance {
     pub location: Location,
 }
 
-/// Where an instance is.
+/// Where an instance is. Small: a manifest may have 70 000 of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// A file or directory, as a path of this process. The name on disk may carry a prefix for
     /// its state.
     Path(PathBuf),
-    /// A file on a web server, with the path its manifest gave it.
+    /// A file on a web server; [`Location::shown`] joins its URL.
     Url {
-        /// Where to get it.
-        url: String,
-        /// As the manifest names it.
-        name: String,
+        /// The URL its manifest was found below.
+        base: Arc<str>,
+        /// As the manifest names it, relative to the base.
+        name: Arc<str>,
     },
     /// A slot of a partitioned disk.
-    Slot(Slot),
+    Slot(Box<Slot>),
 }
 
 /// One partition entry as it was when it was read.
@@ -211,7 +213,7 @@ impl Location {
     pub fn shown(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
-            Self::Url { url, .. } => url.clone(),
+            Self::Url { base, name } => url::join(base, name),
             Self::Slot(slot) => slot.shown(),
         }
     }

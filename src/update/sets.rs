@@ -143,7 +143,8 @@ struct Group<'a> {
 }
 
 /// Versions of one side, newest first. The spelling is the first transfer's.
-fn groups<'a>(lists: &[&'a [Instance]]) -> Vec<Group<'a>> {
+fn groups<'a>(lists: &[&'a [Instance]]) -> impl Iterator<Item = Group<'a>> + use<'a> {
+    let width = lists.len();
     let mut pool: Vec<(usize, &Instance)> = Vec::new();
     for (index, list) in lists.iter().enumerate() {
         pool.extend(list.iter().map(|instance| (index, instance)));
@@ -151,24 +152,19 @@ fn groups<'a>(lists: &[&'a [Instance]]) -> Vec<Group<'a>> {
     // Stable: within a version the order of the transfers, then that of their lists, remains.
     pool.sort_by(|a, b| version::compare(&b.1.version, &a.1.version));
 
-    let mut groups: Vec<Group<'a>> = Vec::new();
-    for (index, instance) in pool {
-        match groups.last_mut() {
-            Some(last) if version::compare(last.version, &instance.version).is_eq() => {
-                if let Some(place) = last.instances.get_mut(index) {
-                    place.get_or_insert(instance);
-                }
-            }
-            _ => {
-                let mut instances = vec![None; lists.len()];
-                if let Some(place) = instances.get_mut(index) {
-                    *place = Some(instance);
-                }
-                groups.push(Group { version: &instance.version, instances });
+    let mut pool = pool.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let version = &pool.peek()?.1.version;
+        let mut instances = vec![None; width];
+        let is_same =
+            |next: &(usize, &Instance)| version::compare(version, &next.1.version).is_eq();
+        while let Some((index, instance)) = pool.next_if(is_same) {
+            if let Some(place) = instances.get_mut(index) {
+                place.get_or_insert(instance);
             }
         }
-    }
-    groups
+        Some(Group { version, instances })
+    })
 }
 
 /// Flags that come from the definitions.
@@ -186,53 +182,42 @@ pub(super) fn is_protected(members: &[Member<'_>], version: &str) -> bool {
     members.iter().any(|m| m.transfer.protect_versions.iter().any(|v| v == version))
 }
 
-fn installed_sets<'a>(members: &[Member<'a>]) -> Vec<UpdateSet<'a>> {
+fn installed_sets<'a>(members: &[Member<'a>]) -> impl Iterator<Item = UpdateSet<'a>> {
     let lists: Vec<_> = members.iter().map(|m| m.target).collect();
-    let mut sets = Vec::new();
-    for group in groups(&lists) {
+    groups(&lists).enumerate().map(|(index, group)| {
         let mut flags = configured(members, group.version);
         flags.installed = true;
-        flags.newest = sets.is_empty();
+        flags.newest = index == 0;
         let has = |state| group.instances.iter().flatten().any(|i| i.state == state);
         flags.partial = has(State::Partial);
         flags.pending = has(State::Pending);
         let is_missing = group.instances.iter().any(Option::is_none);
         flags.incomplete = is_missing && !flags.partial && !flags.pending;
-        sets.push(UpdateSet {
-            version: group.version,
-            flags,
-            installed: group.instances,
-            available: Vec::new(),
-        });
-    }
-    sets
+        let (version, installed) = (group.version, group.instances);
+        UpdateSet { version, flags, installed, available: Vec::new() }
+    })
 }
 
-fn available_sets<'a>(members: &[Member<'a>]) -> Vec<UpdateSet<'a>> {
+fn available_sets<'a>(members: &[Member<'a>]) -> impl Iterator<Item = UpdateSet<'a>> {
     let lists: Vec<_> = members.iter().map(|m| m.source).collect();
-    let mut sets = Vec::new();
-    for group in groups(&lists) {
-        // Never offer what only some transfers have.
-        if group.instances.iter().any(Option::is_none) {
-            continue;
-        }
+    // Never offer what only some transfers have.
+    let is_everywhere = |group: &Group<'_>| group.instances.iter().all(Option::is_some);
+    groups(&lists).filter(is_everywhere).enumerate().map(|(index, group)| {
         let mut flags = configured(members, group.version);
         flags.available = true;
-        flags.newest = sets.is_empty();
-        sets.push(UpdateSet {
-            version: group.version,
-            flags,
-            installed: Vec::new(),
-            available: group.instances,
-        });
-    }
-    sets
+        flags.newest = index == 0;
+        let (version, available) = (group.version, group.instances);
+        UpdateSet { version, flags, installed: Vec::new(), available }
+    })
 }
 
 /// Joins two lists that are sorted newest first; the installed spelling wins.
-fn merge<'a>(installed: Vec<UpdateSet<'a>>, available: Vec<UpdateSet<'a>>) -> UpdateSets<'a> {
+fn merge<'a>(
+    installed: impl Iterator<Item = UpdateSet<'a>>,
+    available: impl Iterator<Item = UpdateSet<'a>>,
+) -> UpdateSets<'a> {
     let mut result = UpdateSets::default();
-    let mut available = available.into_iter().peekable();
+    let mut available = available.peekable();
     for mut set in installed {
         while let Some(newer) =
             available.next_if(|a| version::compare(a.version, set.version) == Ordering::Greater)

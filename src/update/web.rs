@@ -44,7 +44,7 @@ pub struct WebFile {
 /// Everything that one base URL offers.
 #[derive(Clone, Debug)]
 pub struct Listing {
-    base: String,
+    base: Arc<str>,
     manifest: Manifest,
 }
 
@@ -52,8 +52,8 @@ impl Listing {
     /// All files, in the order of the manifest.
     pub fn files(&self) -> impl Iterator<Item = WebFile> {
         self.manifest.entries.iter().map(|entry| WebFile {
-            name: entry.name.clone(),
-            url: self.url(&entry.name),
+            name: entry.name.to_string(),
+            url: join(&self.base, &entry.name),
             sha256: entry.hash,
         })
     }
@@ -63,14 +63,17 @@ impl Listing {
     /// # Errors
     ///
     /// A name gives another hash than its line.
-    pub fn select(&self, patterns: &[Pattern]) -> Result<Vec<Selected<'_>>> {
+    pub fn select<'a>(
+        &'a self,
+        patterns: &'a [Pattern],
+    ) -> impl Iterator<Item = Result<Selected<'a>>> {
         let refused = |err| refused_manifest(&join(&self.base, MANIFEST), &err);
-        self.manifest.select(patterns).map_err(refused)
+        self.manifest.select(patterns).map(move |found| found.map_err(refused))
     }
 
-    /// Where a file of this listing is.
-    pub fn url(&self, name: &str) -> String {
-        join(&self.base, name)
+    /// The URL that the names are relative to.
+    pub fn base(&self) -> &Arc<str> {
+        &self.base
     }
 }
 
@@ -132,7 +135,7 @@ pub fn list(ctx: &Ctx, client: &Client, base: &str, verify: bool) -> Result<List
     };
     let manifest = manifest::parse(&bytes).map_err(|err| refused_manifest(&url, &err))?;
     check_freshness(ctx, &url, &manifest)?;
-    Ok(Listing { base: base.to_owned(), manifest })
+    Ok(Listing { base: base.into(), manifest })
 }
 
 fn refused_manifest(url: &str, err: &ManifestError) -> Error {

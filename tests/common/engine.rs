@@ -80,8 +80,9 @@ pub fn file(version: &str, path: impl Into<PathBuf>) -> Instance {
 
 pub fn url(version: &str, url: impl Into<String>, sha256: [u8; 32]) -> Instance {
     let url = url.into();
-    let name = url.rsplit('/').next().unwrap_or_default().to_owned();
-    let mut instance = instance(version, Location::Url { url, name });
+    let (base, name) = url.rsplit_once('/').expect("a base");
+    let location = Location::Url { base: base.into(), name: name.into() };
+    let mut instance = instance(version, location);
     instance.fields.sha256 = Some(sha256);
     instance
 }

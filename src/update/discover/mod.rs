@@ -15,6 +15,7 @@ use super::web::Listings;
 use crate::ctx::Ctx;
 use crate::disk::Disks;
 use crate::error::Result;
+use crate::format::manifest::Selected;
 use crate::format::version;
 use crate::http::Client;
 
@@ -105,19 +106,17 @@ impl Finder<'_> {
         let source = &transfer.source;
         let verify = self.verify.unwrap_or(transfer.verify);
         let listing = self.listings.list(self.ctx, self.client, &source.path, verify)?;
-        let selected = listing.select(&source.patterns)?;
-        let instances = selected
-            .into_iter()
-            .map(|found| Instance {
-                version: found.version,
-                fields: found.fields,
-                state: State::Installed,
-                location: Location::Url {
-                    url: listing.url(&found.entry.name),
-                    name: found.entry.name.clone(),
-                },
-            })
-            .collect();
+        let instance = |found: Selected<'_>| Instance {
+            version: found.version,
+            fields: found.fields,
+            state: State::Installed,
+            location: Location::Url {
+                base: listing.base().clone(),
+                name: found.entry.name.clone(),
+            },
+        };
+        let selected = listing.select(&source.patterns);
+        let instances = selected.map(|found| found.map(instance)).collect::<Result<_>>()?;
         Ok(Stock { instances, free: Vec::new(), place: None })
     }
 }
@@ -154,7 +153,8 @@ pub fn sort(instances: &mut [Instance]) {
 fn by_place(a: &Location, b: &Location) -> Ordering {
     match (a, b) {
         (Location::Path(a), Location::Path(b)) => a.as_os_str().cmp(b.as_os_str()),
-        (Location::Url { url: a, .. }, Location::Url { url: b, .. }) => a.cmp(b),
+        // Of one listing: the base is the same.
+        (Location::Url { name: a, .. }, Location::Url { name: b, .. }) => a.cmp(b),
         (Location::Slot(a), Location::Slot(b)) => a.disk.cmp(&b.disk).then(a.number.cmp(&b.number)),
         _ => Ordering::Equal,
     }

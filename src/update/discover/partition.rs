@@ -36,7 +36,8 @@ pub fn list(
             // A derived type here is what a power cut in the middle of emptying leaves.
             stock.free.push(slot);
         } else if let Match::Yes { version, fields } = match_any(patterns, &partition.name) {
-            let mut instance = Instance { version, fields, state, location: Location::Slot(slot) };
+            let location = Location::Slot(Box::new(slot));
+            let mut instance = Instance { version, fields, state, location };
             inherit(&mut instance, &partition);
             stock.instances.push(instance);
         }

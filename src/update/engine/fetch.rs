@@ -59,7 +59,9 @@ pub(super) fn fetch(
     let expected = expected_hash(job)?;
     let name = place.name();
     let checkpoint = match (&job.source.location, expected) {
-        (Location::Url { url, .. }, Some(sha256)) => Some(Checkpoint::new(ctx, url, sha256, &name)),
+        (url @ Location::Url { .. }, Some(sha256)) => {
+            Some(Checkpoint::new(ctx, &url.shown(), sha256, &name))
+        }
         _ => None,
     };
     let mut resume = checkpoint.as_ref().and_then(|checkpoint| checkpoint.load(&*place.earlier()?));
@@ -113,8 +115,8 @@ pub(super) fn verify(expected: Option<[u8; 32]>, sha256: [u8; 32], source: &str)
 /// The hash a downloaded payload must have.
 pub(super) fn expected_hash(job: &AcquireJob<'_>) -> Result<Option<[u8; 32]>> {
     match (&job.source.location, job.source.fields.sha256) {
-        (Location::Url { url, .. }, None) => {
-            Err(Error::new(format!("No hash is known for '{url}', refusing.")))
+        (url @ Location::Url { .. }, None) => {
+            Err(Error::new(format!("No hash is known for '{}', refusing.", url.shown())))
         }
         (Location::Url { .. }, hash) => Ok(hash),
         // COMPAT(262): local sources are not checked, not even against `@h` in their names.

@@ -71,7 +71,7 @@ pub fn acquire(ctx: &Ctx, job: &AcquireJob<'_>, progress: &dyn Progress) -> Resu
         }
         Goal::Slot { slot, label } => {
             let slot = slot::acquire(ctx, job, progress, slot, label)?;
-            Ok(Acquired { location: Location::Slot(slot) })
+            Ok(Acquired { location: Location::Slot(Box::new(slot)) })
         }
     }
 }
@@ -104,7 +104,7 @@ pub fn remove(_: &Ctx, job: &RemoveJob<'_>) -> Result<()> {
     match &job.instance.location {
         Location::Path(path) => place::remove(job, path),
         Location::Slot(slot) => slot::remove(job, slot),
-        Location::Url { url, .. } => Err(Error::new(format!("Cannot remove '{url}'."))),
+        url @ Location::Url { .. } => Err(Error::new(format!("Cannot remove '{}'.", url.shown()))),
     }
 }
 

@@ -63,8 +63,9 @@ impl Source {
                 prefix.truncate(count);
                 Ok(Self { name, prefix, input: Input::File { file, size_bytes } })
             }
-            Location::Url { url, .. } => {
-                let mut download = Box::new(Client::new(ctx).download(url, resume)?);
+            location @ Location::Url { .. } => {
+                let url = location.shown();
+                let mut download = Box::new(Client::new(ctx).download(&url, resume)?);
                 let mut prefix = Vec::new();
                 if download.started() != Start::Resumed {
                     prefix.resize(PREFIX_BYTES, 0);
@@ -72,7 +73,7 @@ impl Source {
                         .map_err(|err| unwrap_error(&format!("Failed to download '{url}'"), err))?;
                     prefix.truncate(count);
                 }
-                Ok(Self { name: url.clone(), prefix, input: Input::Download(download) })
+                Ok(Self { name: url, prefix, input: Input::Download(download) })
             }
             Location::Slot(_) => Err(Error::new("A partition cannot be the source of a transfer.")),
         }

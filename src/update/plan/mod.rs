@@ -285,7 +285,7 @@ fn draft(entry: &Entry, set: &UpdateSet<'_>, place: usize) -> Result<Draft, Refu
 fn install_pending(entry: &Entry, instance: &Instance) -> Step {
     let name = final_name(instance, &entry.target);
     let goal = match &instance.location {
-        Location::Slot(slot) => Goal::Slot { slot: slot.clone(), label: name },
+        Location::Slot(slot) => Goal::Slot { slot: (**slot).clone(), label: name },
         _ => Goal::Name { directory: entry.target.place.clone().unwrap_or_default(), name },
     };
     let fields = carried(&entry.transfer, &instance.fields);
@@ -297,7 +297,7 @@ fn install_pending(entry: &Entry, instance: &Instance) -> Step {
 fn final_name(instance: &Instance, stock: &Stock) -> String {
     match &instance.location {
         Location::Slot(slot) => slot.label.clone(),
-        Location::Url { name, .. } => name.clone(),
+        Location::Url { name, .. } => name.to_string(),
         Location::Path(path) => {
             let below = stock.place.as_ref().and_then(|place| path.strip_prefix(place).ok());
             let below = below.unwrap_or(path).to_string_lossy().into_owned();
@@ -392,7 +392,7 @@ fn goal(
         return Ok(Goal::Name { directory, name });
     }
     let slot = match room.partial.map(|p| &p.location) {
-        Some(Location::Slot(slot)) => slot.clone(),
+        Some(Location::Slot(slot)) => (**slot).clone(),
         _ => choose_slot(index, entry, policy, room, vacuum)?,
     };
     Ok(Goal::Slot { slot, label: name })

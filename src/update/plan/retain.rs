@@ -298,7 +298,7 @@ pub(super) fn choose_slot(
 ) -> Result<Slot, Refusal> {
     let freed = plan.removals.iter().filter(|r| r.entry == index).filter_map(|r| {
         match &r.instance.location {
-            Location::Slot(slot) => Some(slot),
+            Location::Slot(slot) => Some(&**slot),
             _ => None,
         }
     });

@@ -87,7 +87,7 @@ fn in_slots(text: &str, sizes: &[u64], free: &[u64]) -> Entry {
     // Instances are sorted newest first; sizes are given oldest first.
     for (index, instance) in entry.target.instances.iter_mut().rev().enumerate() {
         let label = format!("{}_{}", entry.transfer.id, instance.version);
-        instance.location = Location::Slot(slot(index + 1, sizes[index], &label));
+        instance.location = Location::Slot(Box::new(slot(index + 1, sizes[index], &label)));
     }
     let start = entry.target.instances.len() + 1;
     entry.target.free =

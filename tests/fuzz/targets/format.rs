@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use serde_json::Value;
 use slipway::format::manifest::{self, Manifest};
@@ -93,7 +94,7 @@ pub fn manifest(bytes: &[u8]) -> u64 {
         lines.push_str(&format!("{hash} *{}\n", entry.name));
     }
     let again = manifest::parse(lines.as_bytes()).expect("what was read can be written");
-    let names = |manifest: &Manifest| -> Vec<(String, [u8; 32])> {
+    let names = |manifest: &Manifest| -> Vec<(Arc<str>, [u8; 32])> {
         manifest.entries.iter().map(|entry| (entry.name.clone(), entry.hash)).collect()
     };
     assert_eq!(names(&again), names(&parsed));
@@ -104,7 +105,7 @@ pub fn manifest(bytes: &[u8]) -> u64 {
         }
     }
     let patterns = ["f_@v", "**/g_@v", "h_@v_@h"].map(|text| Pattern::parse(text).expect("good"));
-    let selected = parsed.select(&patterns).map(|all| all.len());
+    let selected = parsed.select(&patterns).collect::<Result<Vec<_>, _>>();
     kind(&(parsed.entries.len().min(5), parsed.markers.len().min(3), selected.is_ok()))
 }
 
