@@ -150,9 +150,13 @@ fn next_entry(rest: &mut &str, line: u32) -> Result<Entry, ManifestError> {
 fn parse_digest(text: &str, line: u32) -> Result<[u8; 32], ManifestError> {
     let mut hash = [0; 32];
     let mut count = 0;
-    for c in text.chars().filter(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')) {
-        let digit = c.to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let digit = digit.ok_or(ManifestError::Digest { line })?;
+    for c in text.bytes().filter(|c| !matches!(c, b' ' | b'\t' | b'\n' | b'\r')) {
+        let digit = match c {
+            b'0'..=b'9' => c - b'0',
+            b'a'..=b'f' => c - b'a' + 10,
+            b'A'..=b'F' => c - b'A' + 10,
+            _ => return Err(ManifestError::Digest { line }),
+        };
         if let Some(byte) = hash.get_mut(count / 2) {
             *byte = *byte << 4 | digit;
         }

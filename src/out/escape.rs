@@ -25,7 +25,15 @@ pub fn block(text: &str) -> Cow<'_, str> {
     escape(text, true)
 }
 
+/// Most text is: then there is nothing to escape, and every letter takes one column.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 fn escape(text: &str, keeps_layout: bool) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
     let is_kept = |letter| keeps_layout && matches!(letter, '\n' | '\t');
     if !text.chars().any(|letter| is_active(letter) && !is_kept(letter)) {
         return Cow::Borrowed(text);
@@ -47,6 +55,9 @@ fn escape(text: &str, keeps_layout: bool) -> Cow<'_, str> {
 
 /// Columns of a text without escape sequences.
 pub fn width(text: &str) -> usize {
+    if is_plain(text) {
+        return text.len();
+    }
     text.chars().map(letter_width).sum()
 }
 

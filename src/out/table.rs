@@ -449,9 +449,9 @@ impl<'a> Table<'a> {
                 let is_open = position == last && (style.is_empty() || self.is_vertical);
                 let after = if is_open { 0 } else { spare - before };
                 text.push_str(style);
-                text.extend(std::iter::repeat_n(' ', before));
+                push_blank(text, before);
                 text.push_str(&line);
-                text.extend(std::iter::repeat_n(' ', after));
+                push_blank(text, after);
                 if !style.is_empty() {
                     text.push_str(RESET);
                 }
@@ -466,6 +466,15 @@ fn push_styled(text: &mut String, style: &str, piece: &str) {
     text.push_str(piece);
     if !style.is_empty() {
         text.push_str(RESET);
+    }
+}
+
+fn push_blank(text: &mut String, mut count: usize) {
+    const BLANK: &str = "                                ";
+    while count > 0 {
+        let piece = BLANK.get(..count).unwrap_or(BLANK);
+        text.push_str(piece);
+        count -= piece.len();
     }
 }
 
