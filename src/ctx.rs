@@ -37,6 +37,7 @@ pub trait Random: Send + Sync {
 #[derive(Clone)]
 pub struct Ctx {
     root: PathBuf,
+    image: Option<PathBuf>,
     proc: PathBuf,
     sys: PathBuf,
     env: Arc<BTreeMap<OsString, OsString>>,
@@ -49,6 +50,7 @@ impl Ctx {
     pub fn host(env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         Self {
             root: PathBuf::from("/"),
+            image: None,
             proc: PathBuf::from("/proc"),
             sys: PathBuf::from("/sys"),
             env: Arc::new(env.into_iter().collect()),
@@ -62,6 +64,13 @@ impl Ctx {
     pub fn with_root(mut self, root: impl Into<PathBuf>) -> Self {
         self.root = root.into();
         self
+    }
+
+    /// The same world with the operating system tree of a disk image, which is mounted at `root`.
+    #[must_use]
+    pub fn with_image(mut self, image: impl Into<PathBuf>, root: impl Into<PathBuf>) -> Self {
+        self.image = Some(image.into());
+        self.with_root(root)
     }
 
     /// Other places for `/proc` and `/sys`; for tests and early boot.
@@ -103,6 +112,11 @@ impl Ctx {
     /// Where the operating system tree is; `/` unless `--root=` was given.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The disk image that the tree is from, if it is from one.
+    pub fn image(&self) -> Option<&Path> {
+        self.image.as_deref()
     }
 
     /// True where the tree is the running system's.

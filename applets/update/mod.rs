@@ -18,6 +18,8 @@ mod switch;
 
 use std::path::PathBuf;
 
+use ::slipway::disk::Access;
+use ::slipway::disk::dissect::{Policy, mounted};
 use ::slipway::error::{Error, Result};
 use ::slipway::notify::Notifier;
 use ::slipway::out::json::Mode;
@@ -67,10 +69,10 @@ struct Args {
     /// work on the system in this directory
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     root: Option<PathBuf>,
-    /// work on the system in this disk image (not yet)
+    /// work on the system in this disk image
     #[argh(option, arg_name = "PATH", from_str_fn(cli::path))]
     image: Option<PathBuf>,
-    /// what to mount of the image (not yet)
+    /// what to mount of the image
     #[argh(option, arg_name = "POLICY")]
     image_policy: Option<String>,
     /// where paths of sources relative to it begin
@@ -151,12 +153,27 @@ static VERBS: &[Verb<Args>] = &[
 fn run(app: &mut App) -> Result<u8> {
     let args: Args = cli::parse(app)?;
     check(&args)?;
+    let policy = match &args.image_policy {
+        Some(text) => Policy::parse(text)?,
+        None => Policy::default(),
+    };
+    let mut mounted = None;
     if let Some(root) = &args.root {
         app.ctx = enter(app, root)?;
+    } else if let Some(image) = &args.image
+        && let Some(access) = args.image_access()
+    {
+        let path = std::fs::canonicalize(image).map_err(|err| {
+            Error::because(format!("Failed to open disk image '{}'", image.display()), err)
+        })?;
+        let tree = mounted::mount(&path, access, &policy)?;
+        app.ctx = app.ctx.clone().with_image(path, tree.root());
+        mounted = Some(tree);
     }
     let result = cli::dispatch_verb(app, VERBS, &args, &args.words);
     let status = result.as_ref().map_or_else(Error::status, |status| *status);
     Notifier::from_ctx(&app.ctx).exit_status(status);
+    drop(mounted);
     result
 }
 
@@ -195,12 +212,6 @@ fn check_values(args: &Args) -> Result<()> {
         let text = format!("Component name invalid: {}", cli::printable(name));
         return Err(Error::new(text).with_errno(22));
     }
-    if args.image.is_some() || args.image_policy.is_some() {
-        // LIMIT: what mounts images is not built yet; a partition target can be an image file.
-        return Err(Error::new("Operating on a disk image with --image= is not supported.")
-            .with_errno(95)
-            .hint("Mount the image and use --root="));
-    }
     Ok(())
 }
 
@@ -216,6 +227,16 @@ impl Args {
     /// The component that was named; an empty name means none.
     fn component(&self) -> Option<&str> {
         self.component.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// What an image is mounted for; none for verbs that refuse images.
+    fn image_access(&self) -> Option<Access> {
+        match self.words.first().map_or("list", String::as_str) {
+            "pending" | "reboot" => None,
+            "list" | "check-new" | "features" | "components" => Some(Access::Read),
+            _ if self.dry_run => Some(Access::Read),
+            _ => Some(Access::Write),
+        }
     }
 
     fn selects_components(&self) -> bool {

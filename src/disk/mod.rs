@@ -4,6 +4,7 @@
 //! the latter. The seam is also where a test cuts the power: everything between two
 //! [`Disk::sync`]s may be lost, in any order.
 
+pub mod dissect;
 mod file;
 pub mod table;
 

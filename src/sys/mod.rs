@@ -8,8 +8,10 @@ pub mod btrfs;
 pub mod cpu;
 pub mod fs;
 pub mod inherited;
+pub mod loopdev;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
 mod memory;
+pub mod mount;
 pub mod signal;
 pub mod sock_diag;
 pub mod spawn;

@@ -126,9 +126,12 @@ fn is_fat(path: &Path) -> bool {
 }
 
 /// Resolves the disk of a partition target: a block device, an image file, the disk below a
-/// directory, or the one with `/usr` for `auto`.
+/// directory; for `auto` the image the tree is from, or the disk with `/usr`.
 pub fn disk(ctx: &Ctx, path: &str) -> Result<PathBuf> {
     if path == AUTO {
+        if let Some(image) = ctx.image() {
+            return Ok(image.to_path_buf());
+        }
         if !ctx.is_host() {
             let text = "Block device is not allowed when using --root= mode.";
             return Err(Error::new(text).with_errno(1)); // EPERM
