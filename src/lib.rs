@@ -6,7 +6,7 @@
 //! | Layer | Modules | May use |
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
-//! | services | [`varlink`] `http` `crypto` `unpack` `disk` [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
+//! | services | [`varlink`] `http` [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`]: bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
