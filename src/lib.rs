@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | domains | [`update`] | services, format, sys |
 //! | services | [`varlink`] `http` [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
-//! | format | [`format`]: bytes ⇄ values | nothing |
+//! | format | [`format`](mod@format): bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
 //! [`error`] and [`ctx`] belong to everybody.

@@ -20,7 +20,7 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, false)
 }
 
-/// As [`line`], but tabs and line feeds stay.
+/// As [`line`](fn@line), but tabs and line feeds stay.
 pub fn block(text: &str) -> Cow<'_, str> {
     escape(text, true)
 }
