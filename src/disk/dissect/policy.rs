@@ -17,8 +17,8 @@ const GROW_FS_OFF: u16 = 1 << 6;
 const GROW_FS_ON: u16 = 1 << 7;
 const FILE_SYSTEM: u16 = 1 << 8;
 
-/// LIMIT: protection is not set up here; what demands it is refused, and so are conditions on
-/// growing and on file systems, which would have to be met rather than passed over.
+/// LIMIT: protection is not set up here, so what demands it is refused, and so is any condition on
+/// file systems. Conditions on growing are met by never growing anything.
 const FLAGS: [(&str, u16); 21] = [
     ("unprotected", UNPROTECTED),
     ("verity", PROTECTED),
