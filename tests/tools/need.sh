@@ -16,6 +16,8 @@ command -v cargo >/dev/null 2>&1 || {
 }
 
 want cc gcc
+# A compiler alone links nothing.
+echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing="$missing libc6-dev"
 case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
 case $what in
 test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base ;;
