@@ -4,6 +4,8 @@
 //! this one [`Error`]. It keeps the sentence, the place in a file, the cause, hints, and, where a
 //! caller over Varlink needs it, the typed error with its fields.
 
+mod strerror;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -160,15 +162,15 @@ impl std::error::Error for Error {
     }
 }
 
-/// Shows an I/O error as strerror(3) does: without Rust's ` (os error 2)` tail.
+/// Shows an I/O error as glibc's strerror(3) does, whatever the libc, and without Rust's
+/// ` (os error 2)` tail.
 pub struct IoText<'a>(pub &'a io::Error);
 
 impl fmt::Display for IoText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = self.0.to_string();
-        match text.rsplit_once(" (os error ") {
-            Some((text, _)) if self.0.raw_os_error().is_some() => f.write_str(text),
-            _ => f.write_str(&text),
+        match self.0.raw_os_error().and_then(strerror::strerror) {
+            Some(text) => f.write_str(text),
+            None => write!(f, "{}", self.0),
         }
     }
 }

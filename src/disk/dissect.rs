@@ -231,5 +231,6 @@ fn choose(table: &Table, role: Role) -> Chosen {
 }
 
 // The vectors are packed.
-#[cfg(all(test, feature = "update"))]
+#[cfg(test)]
+#[cfg(feature = "update")]
 mod tests;
