@@ -5,8 +5,8 @@
 //!
 //! | Layer | Modules | May use |
 //! |---|---|---|
-//! | domains | [`update`] | services, format, sys |
-//! | services | [`varlink`] `http` [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
+//! | domains | `imds` `update` | services, format, sys |
+//! | services | [`varlink`] `http` `net` [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`](mod@format): bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -30,9 +30,13 @@ pub mod disk;
 pub mod error;
 pub mod format;
 pub mod fs;
-#[cfg(feature = "update")]
+#[cfg(any(feature = "update", feature = "imds"))]
 pub mod http;
+#[cfg(feature = "imds")]
+pub mod imds;
 pub mod log;
+#[cfg(feature = "imds")]
+pub mod net;
 pub mod notify;
 pub mod out;
 pub mod sys;

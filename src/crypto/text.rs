@@ -1,5 +1,14 @@
 //! Bytes as text: hexadecimal and base64 (RFC 4648).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{GeneralPurpose, PAD, STANDARD};
+use base64::{alphabet, engine::DecodePaddingMode};
+
+const ANY_PADDING: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    PAD.with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Two lower case digits per byte.
 pub fn hex(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
@@ -21,25 +30,14 @@ pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// The standard alphabet, padded.
 pub fn base64(bytes: &[u8]) -> String {
-    let digit = |n: u32| {
-        char::from(match u8::try_from(n & 63).unwrap_or(0) {
-            n @ 0..26 => b'A' + n,
-            n @ 26..52 => b'a' + n - 26,
-            n @ 52..62 => b'0' + n - 52,
-            62 => b'+',
-            _ => b'/',
-        })
-    };
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let byte = |at: usize| chunk.get(at).map_or(0, |b| u32::from(*b));
-        let group = byte(0) << 16 | byte(1) << 8 | byte(2);
-        text.push(digit(group >> 18));
-        text.push(digit(group >> 12));
-        text.push(if chunk.len() > 1 { digit(group >> 6) } else { '=' });
-        text.push(if chunk.len() > 2 { digit(group) } else { '=' });
-    }
-    text
+    STANDARD.encode(bytes)
+}
+
+/// Bytes from the standard alphabet, with padding or without; blanks and line breaks anywhere do
+/// not count. `None` where there is anything else.
+pub fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
+    let text: Vec<u8> = text.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    ANY_PADDING.decode(text).ok()
 }
 
 #[cfg(test)]
@@ -67,7 +65,12 @@ mod tests {
             ("foobar", "Zm9vYmFy"),
         ] {
             assert_eq!(base64(bytes.as_bytes()), text);
+            assert_eq!(unbase64(text.as_bytes()).as_deref(), Some(bytes.as_bytes()));
         }
         assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+        assert_eq!(unbase64(b" Zm9v\r\nYg ").as_deref(), Some(&b"foob"[..]));
+        for bad in ["Z", "Zm9v!", "Zm9=v", "Zm9vYh=="] {
+            assert_eq!(unbase64(bad.as_bytes()), None, "{bad}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::error::Error;
 
-use super::Options;
+use super::client::Options;
 use super::retry::Failure;
 use super::url::Url;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use time::{Date, Month, OffsetDateTime, PrimitiveDateTime, Time};
 
 /// Reads a date of any of the three forms; nothing where it is none or lies before the epoch.
-pub(super) fn parse(text: &str) -> Option<SystemTime> {
+pub fn parse(text: &str) -> Option<SystemTime> {
     let words: Vec<&str> = text.split([' ', ',', '-']).filter(|word| !word.is_empty()).collect();
     let (day, month, year, clock) = match *words.as_slice() {
         // Sun, 06 Nov 1994 08:49:37 GMT and Sunday, 06-Nov-94 08:49:37 GMT

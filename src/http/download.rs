@@ -10,10 +10,10 @@ use std::time::SystemTime;
 use crate::error::{Error, Result};
 
 use super::body::Body;
+use super::client::{Client, EFBIG, Inner};
 use super::exchange::{Range, Reply, Status};
 use super::retry::{Backoff, Failure};
 use super::url::Url;
-use super::{Client, EFBIG, Inner};
 
 /// Where an earlier download stopped; to be kept beside the partial file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,8 +207,8 @@ impl Download {
             .then_some(Range { from: self.position, validator: self.validator.as_deref() });
         let reply = self.client.0.open(&self.url, range.as_ref()).map_err(|mut failure| {
             // The file was there a moment ago.
-            if failure.kind == super::Kind::NotFound {
-                failure.kind = super::Kind::Permanent;
+            if failure.kind == super::retry::Kind::NotFound {
+                failure.kind = super::retry::Kind::Permanent;
             }
             failure
         })?;

@@ -17,10 +17,11 @@ use crate::ctx::Ctx;
 use crate::error::Error;
 
 use super::body::{Body, broken};
+use super::client::{Inner, Options, check_tls};
+use super::date;
 use super::proxy::{self, Proxy};
 use super::retry::{Failure, Kind};
 use super::url::{Scheme, Url, UrlError};
-use super::{Inner, Options, check_tls, date};
 
 /// LIMIT: a longer response header is refused.
 const MAX_HEADER: usize = 64 << 10;

@@ -80,7 +80,7 @@ fn parse(text: &str, is_tunnel: bool) -> Result<Proxy, String> {
         _ => return Err(format!("unknown kind '{scheme}'")),
     };
     if is_tls {
-        super::check_tls().map_err(|err| err.to_string())?;
+        super::client::check_tls().map_err(|err| err.to_string())?;
     }
     let url = Url::parse(&format!("http://{rest}")).map_err(|err| err.to_string())?;
     let default = if is_tls { 443 } else { DEFAULT_PORT };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::ctx::Ctx;
 use crate::error::Error;
 
-use super::Options;
+use super::client::Options;
 
 /// A failed exchange.
 #[derive(Debug)]

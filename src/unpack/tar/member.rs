@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use super::header::{BLOCK, Header, gnu_map};
 use super::{acl, pax};
+use crate::crypto::text::unbase64;
 use crate::error::{Error, Result};
 use crate::unpack;
 
@@ -409,7 +410,7 @@ fn apply(member: &mut Member, sparse: &mut Sparse, key: &[u8], value: &[u8]) -> 
             if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                 member.xattrs.push((name.to_vec(), value.to_vec()));
             } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
-                member.xattrs.push((pax::percent(name).into_owned(), pax::base64(value)?));
+                member.xattrs.push((pax::percent(name).into_owned(), unbase64(value)?));
             }
         }
     }

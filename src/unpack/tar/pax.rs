@@ -65,29 +65,6 @@ pub(super) fn percent(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(out)
 }
 
-/// Base64 with or without padding; None where there is anything else.
-pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len() / 4 * 3 + 3);
-    let (mut bits, mut count) = (0u32, 0);
-    for &byte in text.iter().filter(|b| !matches!(b, b'=' | b'\n')) {
-        let value = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            out.push((bits >> count) as u8);
-        }
-    }
-    Some(out)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,8 +108,5 @@ mod tests {
     #[test]
     fn encodings_of_libarchive() {
         assert_eq!(&percent(b"user.%41%zz%4")[..], b"user.A%zz%4");
-        assert_eq!(base64(b"AAEC/w=="), Some(vec![0, 1, 2, 255]));
-        assert_eq!(base64(b"aGVsbG8"), Some(b"hello".to_vec()));
-        assert_eq!(base64(b"a*"), None);
     }
 }
