@@ -192,6 +192,7 @@ impl Url {
         format!("{}://{}{}", self.scheme.as_str(), self.authority(), self.target)
     }
 
+    #[cfg(feature = "update")]
     /// Name and password as the `Authorization` and `Proxy-Authorization` headers carry them.
     pub(super) fn basic(&self) -> Option<String> {
         let mut user = decode(self.user.as_ref()?);
@@ -201,6 +202,7 @@ impl Url {
         Some(format!("Basic {}", base64(&user)))
     }
 
+    #[cfg(feature = "update")]
     /// The port, if the URL names one.
     pub(super) fn explicit_port(&self) -> Option<u16> {
         self.port
