@@ -7,8 +7,6 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::crypto::text::base64;
-
 /// LIMIT: longer URLs are refused.
 const MAX_URL: usize = 8192;
 
@@ -192,18 +190,18 @@ impl Url {
         format!("{}://{}{}", self.scheme.as_str(), self.authority(), self.target)
     }
 
-    #[cfg(feature = "update")]
     /// Name and password as the `Authorization` and `Proxy-Authorization` headers carry them.
+    #[cfg(feature = "update")]
     pub(super) fn basic(&self) -> Option<String> {
         let mut user = decode(self.user.as_ref()?);
         if !user.contains(&b':') {
             user.push(b':');
         }
-        Some(format!("Basic {}", base64(&user)))
+        Some(format!("Basic {}", crate::crypto::text::base64(&user)))
     }
 
-    #[cfg(feature = "update")]
     /// The port, if the URL names one.
+    #[cfg(feature = "update")]
     pub(super) fn explicit_port(&self) -> Option<u16> {
         self.port
     }
