@@ -5,153 +5,19 @@
 //! cells are cut with `…`; elsewhere nothing is ever cut, because programs read it. Lists of words
 //! are wrapped in both cases.
 
+mod cell;
+mod layout;
+
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
-use super::escape::{self, ellipsize, width};
-use super::time::Zone;
-use super::{Color, Colors, Facts, Glyph, RESET, human};
+use self::layout::{Drawn, limited, wrap};
+use super::escape::{self, ellipsize};
+use super::{Color, Glyph, RESET};
 
-/// What a cell holds; text and JSON follow from it. Small: a table may have 70 000 rows.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Cell<'a> {
-    /// Nothing: the table's filler as text, null in JSON.
-    Empty,
-    /// Text.
-    Text(Cow<'a, str>),
-    /// `yes` or `no`.
-    Bool(bool),
-    /// ✓ or ✗.
-    Check(bool),
-    /// A number.
-    Uint(u64),
-    /// A number.
-    Int(i64),
-    /// A number shown as `0x…`.
-    Hex(u64),
-    /// Bytes, shown with K, M, G.
-    Size(u64),
-    /// File mode, shown in octal with a leading 0.
-    Mode(u32),
-    /// Microseconds since the epoch.
-    Timestamp(u64),
-    /// One item per line.
-    Lines(Box<[String]>),
-    /// Items in one line, with spaces between.
-    Words(Box<[String]>),
-    /// Text and JSON that have nothing to do with each other.
-    Custom(Box<Custom>),
-}
-
-/// See [`Cell::Custom`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct Custom {
-    /// For people.
-    pub text: String,
-    /// For programs.
-    pub json: Value,
-}
-
-impl Cell<'_> {
-    /// The option's value, or [`Cell::Empty`].
-    pub fn option<T>(value: Option<T>, cell: impl FnOnce(T) -> Self) -> Self {
-        value.map_or(Self::Empty, cell)
-    }
-
-    /// True where there is nothing to show.
-    fn is_nothing(&self) -> bool {
-        match self {
-            Self::Empty | Self::Size(u64::MAX) | Self::Timestamp(0 | u64::MAX) => true,
-            Self::Lines(items) | Self::Words(items) => items.is_empty(),
-            _ => false,
-        }
-    }
-
-    fn text<'a>(&'a self, filler: &'a str, look: &Look) -> Cow<'a, str> {
-        if self.is_nothing() {
-            return filler.into();
-        }
-        match self {
-            Self::Empty => "".into(),
-            // The layout is ours: line feeds in a cell make it higher, anything else is shown.
-            Self::Text(text) => escape::block(text),
-            Self::Custom(custom) => escape::block(&custom.text),
-            Self::Bool(flag) => if *flag { "yes" } else { "no" }.into(),
-            Self::Check(flag) => {
-                let glyph = if *flag { Glyph::CheckMark } else { Glyph::CrossMark };
-                glyph.text(look.is_utf8).into()
-            }
-            Self::Uint(number) => number.to_string().into(),
-            Self::Int(number) => number.to_string().into(),
-            Self::Hex(number) => format!("0x{number:x}").into(),
-            Self::Size(bytes) => human::bytes(*bytes).into(),
-            Self::Mode(mode) => format!("{mode:04o}").into(),
-            Self::Timestamp(usec) => look.zone.timestamp(*usec).into(),
-            Self::Lines(items) => join(items, "\n").into(),
-            Self::Words(items) => join(items, " ").into(),
-        }
-    }
-
-    fn json(&self) -> Value {
-        if self.is_nothing() {
-            return Value::Null;
-        }
-        match self {
-            Self::Empty => Value::Null,
-            Self::Text(text) => text.as_ref().into(),
-            Self::Bool(flag) | Self::Check(flag) => (*flag).into(),
-            Self::Uint(number)
-            | Self::Hex(number)
-            | Self::Size(number)
-            | Self::Timestamp(number) => (*number).into(),
-            Self::Int(number) => (*number).into(),
-            Self::Mode(mode) => (*mode).into(),
-            Self::Lines(items) | Self::Words(items) => items.to_vec().into(),
-            Self::Custom(custom) => custom.json.clone(),
-        }
-    }
-}
-
-fn join(items: &[String], separator: &str) -> String {
-    items.iter().map(|item| escape::line(item)).collect::<Vec<_>>().join(separator)
-}
-
-impl<'a> From<&'a str> for Cell<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<String> for Cell<'_> {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl<'a> From<Cow<'a, str>> for Cell<'a> {
-    fn from(text: Cow<'a, str>) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl From<bool> for Cell<'_> {
-    fn from(flag: bool) -> Self {
-        Self::Bool(flag)
-    }
-}
-
-impl From<u64> for Cell<'_> {
-    fn from(number: u64) -> Self {
-        Self::Uint(number)
-    }
-}
-
-impl<'a, T: Into<Cell<'a>>> From<Option<T>> for Cell<'a> {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Empty, Into::into)
-    }
-}
+pub use self::cell::{Cell, Custom, Styled};
+pub use self::layout::Look;
 
 /// Where the text stands in a cell that is wider.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -170,25 +36,6 @@ struct Column {
     json_name: String,
     align: Align,
     is_hidden: bool,
-}
-
-/// A cell of a row: what it holds and its color.
-pub struct Styled<'a> {
-    cell: Cell<'a>,
-    color: Option<Color>,
-}
-
-impl<'a, T: Into<Cell<'a>>> From<T> for Styled<'a> {
-    fn from(cell: T) -> Self {
-        Self { cell: cell.into(), color: None }
-    }
-}
-
-impl<'a> Cell<'a> {
-    /// The cell in a color, on terminals that have it.
-    pub fn colored(self, color: impl Into<Option<Color>>) -> Styled<'a> {
-        Styled { cell: self, color: color.into() }
-    }
 }
 
 /// Rows of cells below titles.
@@ -494,128 +341,10 @@ fn json_name(title: &str) -> String {
     name
 }
 
-/// A cell as text.
-struct Drawn<'a> {
-    /// Lines with line feeds between them.
-    text: Cow<'a, str>,
-    /// How many lines.
-    height: usize,
-    /// Columns of the longest line.
-    width: usize,
-    color: Option<Color>,
-}
-
-impl<'a> Drawn<'a> {
-    fn new(text: Cow<'a, str>, color: Option<Color>) -> Self {
-        let (height, width) = measure(&text);
-        Self { text, height, width, color }
-    }
-
-    fn line(&self, level: usize) -> &str {
-        if level == 0 && self.height == 1 {
-            return &self.text;
-        }
-        self.text.split('\n').nth(level).unwrap_or_default()
-    }
-}
-
-/// Lines and columns of a text.
-fn measure(text: &str) -> (usize, usize) {
-    if !text.contains('\n') {
-        return (1, width(text));
-    }
-    let lines = || text.split('\n');
-    (lines().count(), lines().map(width).max().unwrap_or(0))
-}
-
-/// As wide as needed, unless there is a limit and that is too much.
-fn limited(wanted: Vec<usize>, look: &Look) -> Vec<usize> {
-    let gaps = wanted.len().saturating_sub(1);
-    let limit = if look.is_limited { look.columns } else { usize::MAX };
-    if wanted.iter().sum::<usize>() + gaps <= limit {
-        return wanted;
-    }
-    // Every column keeps one letter. The rest is shared evenly, in rounds: what a narrow
-    // column does not need is shared again, and what cannot be divided goes to the right.
-    let mut given: Vec<usize> = vec![1; wanted.len()];
-    let mut room = limit.saturating_sub(gaps + given.len());
-    while room > 0 {
-        let is_hungry = |index: &usize| given.get(*index) < wanted.get(*index);
-        let hungry: Vec<usize> = (0..wanted.len()).filter(is_hungry).collect();
-        let mut sharers = hungry.len();
-        let before = room;
-        for index in hungry {
-            if let (Some(slot), Some(want)) = (given.get_mut(index), wanted.get(index)) {
-                let taken = (room / sharers.max(1)).min(want - *slot);
-                *slot += taken;
-                room -= taken;
-                sharers -= 1;
-            }
-        }
-        if room == before {
-            break;
-        }
-    }
-    given
-}
-
-/// Puts as many words into each line as there is room for, and at least one.
-fn wrap(words: &[String], room: usize) -> String {
-    let mut text = String::new();
-    let mut taken = 0;
-    for (index, word) in words.iter().enumerate() {
-        let word = escape::line(word);
-        let width = width(&word);
-        if index == 0 {
-            taken = width;
-        } else if taken + 1 + width <= room {
-            text.push(' ');
-            taken += 1 + width;
-        } else {
-            text.push('\n');
-            taken = width;
-        }
-        text.push_str(&word);
-    }
-    text
-}
-
-/// How a table is drawn.
-#[derive(Clone, Debug)]
-pub struct Look {
-    /// Titles are shown.
-    pub has_legend: bool,
-    /// Columns of the terminal.
-    pub columns: usize,
-    /// Cells are cut where the table would be wider than that.
-    pub is_limited: bool,
-    /// Colors.
-    pub colors: Colors,
-    /// Titles may be underlined.
-    pub can_underline: bool,
-    /// Pictures may be printed.
-    pub is_utf8: bool,
-    /// Where points in time are shown.
-    pub zone: Zone,
-}
-
-impl Look {
-    /// As the streams allow.
-    pub fn of(facts: &Facts, has_legend: bool) -> Self {
-        Self {
-            has_legend,
-            columns: facts.columns,
-            is_limited: facts.is_stdout_tty,
-            colors: facts.colors,
-            can_underline: facts.can_underline,
-            is_utf8: facts.is_utf8,
-            zone: facts.zone.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::Colors;
+    use super::super::time::Zone;
     use super::*;
 
     const PLAIN: Look = Look {
