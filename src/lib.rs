@@ -6,7 +6,7 @@
 //! | Layer | Modules | May use |
 //! |---|---|---|
 //! | domains | `imds` `update` | services, format, sys |
-//! | services | [`varlink`] `http` `net` [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
+//! | services | [`varlink`] `http` [`net`] [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`](mod@format): bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -35,7 +35,6 @@ pub mod http;
 #[cfg(feature = "imds")]
 pub mod imds;
 pub mod log;
-#[cfg(feature = "imds")]
 pub mod net;
 pub mod notify;
 pub mod out;

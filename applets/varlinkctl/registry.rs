@@ -4,10 +4,10 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
 
 use ::slipway::error::{Context, Error, Result};
+use ::slipway::net::unix;
 use ::slipway::out::Color;
 use ::slipway::out::json::Mode;
 use ::slipway::out::table::{Cell, Table};
-use ::slipway::sys::sock_diag;
 use ::slipway::varlink::idl::is_interface_name;
 use ::slipway::varlink::xattr;
 use log::warn;
@@ -85,8 +85,8 @@ pub(super) fn sockets(app: &mut App, args: &Args, _: &[String]) -> Result<u8> {
              Varlink sockets.",
         ));
     }
-    let mut paths = sock_diag::listening_unix_paths()
-        .context(|| "Failed to issue AF_UNIX socket dump".to_owned())?;
+    let mut paths =
+        unix::listening_paths().context(|| "Failed to issue AF_UNIX socket dump".to_owned())?;
     paths.retain(|path| xattr::is_entrypoint(path));
     paths.sort_unstable();
     paths.dedup();

@@ -4,6 +4,7 @@ mod bytes;
 mod crc32;
 pub mod gpt;
 pub mod manifest;
+pub mod netlink;
 pub mod number;
 pub mod pattern;
 pub mod version;

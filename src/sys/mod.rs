@@ -12,6 +12,6 @@ pub mod loopdev;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
 mod memory;
 pub mod mount;
+pub mod netlink;
 pub mod signal;
-pub mod sock_diag;
 pub mod spawn;

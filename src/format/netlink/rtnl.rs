@@ -1,0 +1,483 @@
+//! Links, addresses, routes and routing rules as rtnetlink carries them.
+//!
+//! Only what we ask for and set is understood. A route or rule that does something beyond that
+//! (source-dependent, by type of service, negated) is no value of these types, so that it cannot
+//! be mistaken for one of ours.
+//!
+//! External spec: rtnetlink(7), `linux/rtnetlink.h`, `linux/if_link.h`, `linux/fib_rules.h` of
+//! Linux 6.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{ACK, Builder, CREATE, DUMP, Message, REQUEST, array, attributes, u16_at, u32_at};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
+const RTM_GETRULE: u16 = 34;
+
+/// struct ifinfomsg
+const LINK: usize = 16;
+/// struct ifaddrmsg
+const ADDRESS: usize = 8;
+/// struct rtmsg and struct fib_rule_hdr
+const ROUTE: usize = 12;
+/// struct rtnexthop
+const HOP: usize = 8;
+
+const IFLA_IFNAME: u16 = 3;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
+const IFLA_INFO_KIND: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const RTA_MULTIPATH: u16 = 9;
+const RTA_TABLE: u16 = 15;
+const RTA_VIA: u16 = 18;
+const FRA_PRIORITY: u16 = 6;
+const FRA_FWMARK: u16 = 10;
+const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+const FRA_TABLE: u16 = 15;
+const FRA_FWMASK: u16 = 16;
+const FRA_PROTOCOL: u16 = 21;
+
+const IFF_UP: u32 = 1;
+const IFF_LOOPBACK: u32 = 8;
+const ARPHRD_ETHER: u16 = 1;
+const IFA_F_TENTATIVE: u32 = 0x40;
+const RTM_F_CLONED: u32 = 0x200;
+const RTNH_F_DEAD: u8 = 1;
+const RTNH_F_ONLINK: u8 = 4;
+const FIB_RULE_INVERT: u32 = 2;
+const FR_ACT_TO_TBL: u8 = 1;
+
+/// The table that a lookup without a rule of its own uses.
+pub const TABLE_MAIN: u32 = 254;
+/// Route type: there is a way.
+pub const UNICAST: u8 = 1;
+/// Route type: "Permission denied".
+pub const PROHIBIT: u8 = 8;
+/// Scope of what may be anywhere.
+pub const SCOPE_UNIVERSE: u8 = 0;
+/// Scope of what is on the link.
+pub const SCOPE_LINK: u8 = 253;
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Family {
+    /// AF_INET
+    V4,
+    /// AF_INET6
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// Bits of an address: the prefix of one address alone.
+    pub fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::V4 => 2,
+            Self::V6 => 10,
+        }
+    }
+
+    fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.number() == number)
+    }
+
+    fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Self::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    fn address(self, bytes: &[u8]) -> Option<IpAddr> {
+        match self {
+            Self::V4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
+            Self::V6 => <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from),
+        }
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Above zero.
+    pub index: u32,
+    /// `eth0`
+    pub name: String,
+    /// Other names of the same interface.
+    pub alternative_names: Vec<String>,
+    /// What made it, where software did: `veth`, `bridge`.
+    pub kind: Option<String>,
+    /// Is it switched on?
+    pub is_up: bool,
+    /// Does it lead back to this machine?
+    pub is_loopback: bool,
+    /// Does it speak Ethernet?
+    pub is_ethernet: bool,
+}
+
+/// An address of this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The interface it belongs to.
+    pub interface: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Is the kernel still finding out whether somebody else has it? It cannot be used before.
+    pub is_tentative: bool,
+}
+
+/// A route. Multipath routes are known by their first living hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: IpAddr,
+    /// How many bits of it count.
+    pub prefix: u8,
+    /// The table it is in.
+    pub table: u32,
+    /// Who made it.
+    pub protocol: u8,
+    /// SCOPE_…
+    pub scope: u8,
+    /// UNICAST, PROHIBIT, …
+    pub kind: u8,
+    /// The next hop.
+    pub gateway: Option<IpAddr>,
+    /// Is the next hop on the link, whatever the addresses say?
+    pub is_onlink: bool,
+    /// The interface.
+    pub interface: Option<u32>,
+    /// The lowest counts; zero where not set.
+    pub metric: u32,
+}
+
+/// A rule that sends packets with a mark to a table, and does nothing else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The packets' family.
+    pub family: Family,
+    /// The lowest counts; the kernel finds one below all others where not set.
+    pub priority: Option<u32>,
+    /// The mark.
+    pub mark: u32,
+    /// The bits of the mark that count.
+    pub mask: u32,
+    /// The table.
+    pub table: u32,
+    /// Who made it.
+    pub protocol: u8,
+}
+
+/// Asks for all links.
+pub fn list_links() -> Builder {
+    Builder::new(RTM_GETLINK, REQUEST | DUMP, &[0; LINK])
+}
+
+/// Asks for one link by its name; an alternative one where `is_alternative`.
+pub fn link_named(name: &str, is_alternative: bool) -> Builder {
+    let kind = if is_alternative { IFLA_ALT_IFNAME } else { IFLA_IFNAME };
+    Builder::new(RTM_GETLINK, REQUEST, &[0; LINK]).text(kind, name)
+}
+
+/// Asks for one link by its index.
+pub fn link_numbered(index: u32) -> Builder {
+    let mut head = [0; LINK];
+    super::put(&mut head, 4, &index.to_ne_bytes());
+    Builder::new(RTM_GETLINK, REQUEST, &head)
+}
+
+/// Asks for all addresses.
+pub fn list_addresses() -> Builder {
+    Builder::new(RTM_GETADDR, REQUEST | DUMP, &[0; ADDRESS])
+}
+
+/// Asks for all routes of all tables of a family.
+pub fn list_routes(family: Family) -> Builder {
+    let mut head = [0; ROUTE];
+    super::put(&mut head, 0, &[family.number()]);
+    Builder::new(RTM_GETROUTE, REQUEST | DUMP, &head)
+}
+
+/// Asks for all rules of a family.
+pub fn list_rules(family: Family) -> Builder {
+    let mut head = [0; ROUTE];
+    super::put(&mut head, 0, &[family.number()]);
+    Builder::new(RTM_GETRULE, REQUEST | DUMP, &head)
+}
+
+/// Makes a route; before others to the same place, if there are some.
+pub fn add_route(route: &Route) -> Builder {
+    route_message(RTM_NEWROUTE, REQUEST | ACK | CREATE, route)
+}
+
+/// Removes a route that is like this one in everything.
+pub fn remove_route(route: &Route) -> Builder {
+    route_message(RTM_DELROUTE, REQUEST | ACK, route)
+}
+
+/// Makes a rule.
+pub fn add_rule(rule: &Rule) -> Builder {
+    rule_message(RTM_NEWRULE, REQUEST | ACK | CREATE | super::EXCLUSIVE, rule)
+}
+
+/// Removes a rule that is like this one in everything.
+pub fn remove_rule(rule: &Rule) -> Builder {
+    rule_message(RTM_DELRULE, REQUEST | ACK, rule)
+}
+
+fn route_message(kind: u16, flags: u16, route: &Route) -> Builder {
+    let family = Family::of(route.destination);
+    let mut head = vec![family.number(), route.prefix, 0, 0];
+    head.extend([small_table(route.table), route.protocol, route.scope, route.kind]);
+    let onlink = if route.is_onlink { RTNH_F_ONLINK } else { 0 };
+    head.extend_from_slice(&u32::from(onlink).to_ne_bytes());
+    let mut builder = Builder::new(kind, flags, &head).number(RTA_TABLE, route.table);
+    if route.prefix > 0 {
+        builder = builder.attribute(RTA_DST, &octets(route.destination));
+    }
+    builder = match route.gateway {
+        Some(gateway) if Family::of(gateway) == family => {
+            builder.attribute(RTA_GATEWAY, &octets(gateway))
+        }
+        Some(gateway) => {
+            let mut via = u16::from(Family::of(gateway).number()).to_ne_bytes().to_vec();
+            via.extend(octets(gateway));
+            builder.attribute(RTA_VIA, &via)
+        }
+        None => builder,
+    };
+    if let Some(interface) = route.interface {
+        builder = builder.number(RTA_OIF, interface);
+    }
+    if route.metric > 0 {
+        builder = builder.number(RTA_PRIORITY, route.metric);
+    }
+    builder
+}
+
+fn rule_message(kind: u16, flags: u16, rule: &Rule) -> Builder {
+    let mut head = vec![rule.family.number(), 0, 0, 0];
+    head.extend([small_table(rule.table), 0, 0, FR_ACT_TO_TBL]);
+    head.extend_from_slice(&[0; 4]);
+    let mut builder = Builder::new(kind, flags, &head)
+        .number(FRA_TABLE, rule.table)
+        .number(FRA_FWMARK, rule.mark)
+        .number(FRA_FWMASK, rule.mask)
+        .attribute(FRA_PROTOCOL, &[rule.protocol]);
+    if let Some(priority) = rule.priority {
+        builder = builder.number(FRA_PRIORITY, priority);
+    }
+    builder
+}
+
+/// The table as the fixed head has it; the attribute holds those that do not fit.
+fn small_table(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or_default()
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// LIMIT: names that are not UTF-8 are shown with replacement characters; the kernel's own
+/// interface names are at most 15 bytes, alternative ones at most 127.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(super::until_nul(bytes)).into_owned()
+}
+
+fn number(bytes: &[u8]) -> Option<u32> {
+    u32_at(bytes, 0)
+}
+
+/// A link that appeared, changed or was listed.
+pub fn link(message: &Message<'_>) -> Option<Link> {
+    if message.kind != RTM_NEWLINK {
+        return None;
+    }
+    let head = message.payload;
+    let flags = u32_at(head, 8)?;
+    let mut link = Link {
+        index: u32_at(head, 4)?,
+        is_up: flags & IFF_UP != 0,
+        is_loopback: flags & IFF_LOOPBACK != 0,
+        is_ethernet: u16_at(head, 2)? == ARPHRD_ETHER,
+        ..Link::default()
+    };
+    for (kind, value) in attributes(head.get(LINK..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_LINKINFO => {
+                let info = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                link.kind = info.map(|(_, value)| text(value));
+            }
+            IFLA_PROP_LIST => {
+                let names = attributes(value).filter(|(kind, _)| *kind == IFLA_ALT_IFNAME);
+                link.alternative_names.extend(names.map(|(_, value)| text(value)));
+            }
+            _ => {}
+        }
+    }
+    (link.index > 0).then_some(link)
+}
+
+/// An address that appeared, changed or was listed.
+pub fn address(message: &Message<'_>) -> Option<Address> {
+    if message.kind != RTM_NEWADDR {
+        return None;
+    }
+    let &[family, _, flags, _, ..] = message.payload else { return None };
+    let family = Family::from_number(family)?;
+    let interface = u32_at(message.payload, 4)?;
+    let mut flags = u32::from(flags);
+    let (mut local, mut peer) = (None, None);
+    for (kind, value) in attributes(message.payload.get(ADDRESS..)?) {
+        match kind {
+            // On a link between two points this is the other one's.
+            IFA_ADDRESS => peer = family.address(value),
+            IFA_LOCAL => local = family.address(value),
+            IFA_FLAGS => flags = number(value).unwrap_or(flags),
+            _ => {}
+        }
+    }
+    Some(Address {
+        interface: Some(interface).filter(|index| *index > 0)?,
+        address: local.or(peer)?,
+        is_tentative: flags & IFA_F_TENTATIVE != 0,
+    })
+}
+
+/// A route that was listed.
+pub fn route(message: &Message<'_>) -> Option<Route> {
+    if message.kind != RTM_NEWROUTE {
+        return None;
+    }
+    let &[family, prefix, from, tos, table, protocol, scope, kind, ..] = message.payload else {
+        return None;
+    };
+    let family = Family::from_number(family)?;
+    let flags = u32_at(message.payload, 8)?;
+    if from != 0 || tos != 0 || flags & RTM_F_CLONED != 0 || prefix > family.bits() {
+        return None;
+    }
+    let mut route = Route {
+        destination: family.unspecified(),
+        prefix,
+        table: table.into(),
+        protocol,
+        scope,
+        kind,
+        gateway: None,
+        is_onlink: flags & u32::from(RTNH_F_ONLINK) != 0,
+        interface: None,
+        metric: 0,
+    };
+    for (kind, value) in attributes(message.payload.get(ROUTE..)?) {
+        match kind {
+            RTA_DST => route.destination = family.address(value)?,
+            RTA_TABLE => route.table = number(value)?,
+            RTA_PRIORITY => route.metric = number(value)?,
+            RTA_OIF => route.interface = number(value),
+            RTA_MULTIPATH => take_hop(&mut route, value),
+            _ => route.gateway = gateway(family, kind, value).or(route.gateway),
+        }
+    }
+    Some(route)
+}
+
+fn gateway(family: Family, kind: u16, value: &[u8]) -> Option<IpAddr> {
+    match kind {
+        RTA_GATEWAY => family.address(value),
+        RTA_VIA => {
+            let family = Family::from_number(u8::try_from(u16_at(value, 0)?).ok()?)?;
+            family.address(value.get(2..)?)
+        }
+        _ => None,
+    }
+}
+
+/// Reads the first hop that is not dead; the first one where all are.
+fn take_hop(route: &mut Route, mut hops: &[u8]) {
+    let family = Family::of(route.destination);
+    while let (Some(size), Some(&flags), Some(index)) =
+        (u16_at(hops, 0), hops.get(2), u32_at(hops, 4))
+    {
+        let size = usize::from(size);
+        let Some(values) = hops.get(HOP..size) else { return };
+        if route.interface.is_none() || flags & RTNH_F_DEAD == 0 {
+            route.interface = Some(index);
+            route.is_onlink = flags & RTNH_F_ONLINK != 0;
+            route.gateway = attributes(values).find_map(|(kind, v)| gateway(family, kind, v));
+        }
+        if flags & RTNH_F_DEAD == 0 {
+            return;
+        }
+        hops = hops.get(size.next_multiple_of(4)..).unwrap_or_default();
+    }
+}
+
+/// A rule that was listed, if it does nothing but send packets with a mark to a table.
+pub fn rule(message: &Message<'_>) -> Option<Rule> {
+    if message.kind != RTM_NEWRULE {
+        return None;
+    }
+    let &[family, to, from, tos, table, _, _, action, ..] = message.payload else { return None };
+    let flags = u32_at(message.payload, 8)?;
+    if [to, from, tos] != [0; 3] || action != FR_ACT_TO_TBL || flags & FIB_RULE_INVERT != 0 {
+        return None;
+    }
+    let mut rule = Rule {
+        family: Family::from_number(family)?,
+        priority: Some(0),
+        mark: 0,
+        mask: u32::MAX,
+        table: table.into(),
+        protocol: 0,
+    };
+    for (kind, value) in attributes(message.payload.get(ROUTE..)?) {
+        match kind {
+            0 => {}
+            FRA_PRIORITY => rule.priority = number(value),
+            FRA_FWMARK => rule.mark = number(value)?,
+            FRA_FWMASK => rule.mask = number(value)?,
+            FRA_TABLE => rule.table = number(value)?,
+            FRA_PROTOCOL => rule.protocol = array::<1>(value, 0)?[0],
+            // Always there; this value means that nothing is suppressed.
+            FRA_SUPPRESS_PREFIXLEN if number(value)? == u32::MAX => {}
+            _ => return None,
+        }
+    }
+    (rule.mark != 0).then_some(rule)
+}
