@@ -8,3 +8,5 @@ pub mod netlink;
 pub mod number;
 pub mod pattern;
 pub mod version;
+#[cfg(feature = "imds")]
+pub mod yaml;

@@ -9,6 +9,7 @@
 //! the documentation of each cloud (see `providers.hwdb`).
 
 pub mod model;
+pub mod normal;
 pub mod source;
 
 pub use model::{Endpoint, Failure, Reply, Request, WellKnown};
