@@ -25,6 +25,15 @@ pub trait Clock: Send + Sync {
             u32::try_from(now.tv_nsec).unwrap_or_default(),
         )
     }
+    /// Time since the machine started, with the time it was suspended (`CLOCK_BOOTTIME`); for
+    /// time stamps that other processes read.
+    fn boottime(&self) -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or_default(),
+            u32::try_from(now.tv_nsec).unwrap_or_default(),
+        )
+    }
 }
 
 /// Where random bytes come from.
@@ -177,6 +186,11 @@ impl Ctx {
     /// Time since some point in the past, for measuring.
     pub fn monotonic(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    /// Time since the machine started, with the time it was suspended.
+    pub fn boottime(&self) -> Duration {
+        self.clock.boottime()
     }
 
     /// Waits.

@@ -8,9 +8,16 @@
 //! External spec: systemd-imdsd(8), systemd-imds(1), systemd-imds-generator(8) of systemd 262, and
 //! the documentation of each cloud (see `providers.hwdb`).
 
+pub mod cache;
+pub mod connect;
+pub mod engine;
+pub mod limit;
 pub mod model;
 pub mod normal;
+pub mod service;
 pub mod source;
 
+pub use connect::{ConnectOptions, connect};
+pub use engine::{Engine, EngineOptions};
 pub use model::{Endpoint, Failure, Reply, Request, WellKnown};
 pub use source::Source;

@@ -1,8 +1,8 @@
 //! Who may call what, without a bus and without polkit.
 //!
 //! Root and the user the service runs as may do everything. For everybody else the administrator
-//! writes `/etc/slipway/varlink.policy`: lines `METHOD = WHO…`, where METHOD is a qualified name
-//! or `INTERFACE.*`, and WHO is any of `root`, `uid:N`, `gid:N`, `group:NAME`, `any`. What no line
+//! writes `/etc/slipway/varlink.policy`: lines `METHOD = WHO…`, where METHOD is a qualified name,
+//! `INTERFACE.*`, or, where a service offers that, `METHOD:DETAIL` for some uses of a method only, and WHO is any of `root`, `uid:N`, `gid:N`, `group:NAME`, `any`. What no line
 //! allows is refused. A line that makes no sense allows nothing and is warned about.
 //!
 //! DIFFERS: the peer asks polkit over the system bus and fails without one.
@@ -20,13 +20,13 @@ pub const FILE: &str = "/etc/slipway/varlink.policy";
 /// LIMIT: bytes of rules.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Refuses a call that nobody allowed.
-pub fn authorize(ctx: &Ctx, peer: Peer, method: &str) -> Result<()> {
+/// Refuses a call that nobody allowed, for all uses of the method or for this one.
+pub fn authorize(ctx: &Ctx, peer: Peer, method: &str, detail: Option<&str>) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     if peer.uid == 0 || peer.uid == own {
         return Ok(());
     }
-    if read(ctx, FILE).is_some_and(|text| allows(ctx, &text, peer, method)) {
+    if read(ctx, FILE).is_some_and(|text| allows(ctx, &text, peer, method, detail)) {
         return Ok(());
     }
     Err(permission_denied())
@@ -49,7 +49,7 @@ fn read(ctx: &Ctx, path: &str) -> Option<String> {
     }
 }
 
-fn allows(ctx: &Ctx, text: &str, peer: Peer, method: &str) -> bool {
+fn allows(ctx: &Ctx, text: &str, peer: Peer, method: &str, detail: Option<&str>) -> bool {
     let interface = method.rsplit_once('.').map_or("", |(interface, _)| interface);
     let mut allowed = false;
     for (index, line) in text.lines().enumerate() {
@@ -62,7 +62,8 @@ fn allows(ctx: &Ctx, text: &str, peer: Peer, method: &str) -> bool {
             continue;
         };
         let name = name.trim();
-        if name != method && name.strip_suffix(".*") != Some(interface) {
+        let is_use = || detail.is_some() && name.split_once(':') == detail.map(|d| (method, d));
+        if name != method && name.strip_suffix(".*") != Some(interface) && !is_use() {
             continue;
         }
         for word in who.split(|c: char| c.is_whitespace() || matches!(c, ',' | '|')) {
@@ -153,11 +154,11 @@ mod tests {
             (uid.as_str(), true),
         ] {
             let (_dir, ctx) = world(policy);
-            assert_eq!(authorize(&ctx, peer, "a.b.C").is_ok(), allowed, "{policy}");
+            assert_eq!(authorize(&ctx, peer, "a.b.C", None).is_ok(), allowed, "{policy}");
         }
         let (_dir, ctx) = world("");
-        assert!(authorize(&ctx, Peer { uid: 0, ..peer }, "a.b.C").is_ok());
-        let error = authorize(&ctx, peer, "a.b.C").unwrap_err();
+        assert!(authorize(&ctx, Peer { uid: 0, ..peer }, "a.b.C", None).is_ok());
+        let error = authorize(&ctx, peer, "a.b.C", None).unwrap_err();
         assert_eq!(error.varlink().unwrap().0, "org.varlink.service.PermissionDenied");
     }
 
@@ -165,6 +166,15 @@ mod tests {
     fn without_a_policy_file_strangers_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let ctx = Ctx::host([]).with_root(dir.path());
-        assert!(authorize(&ctx, stranger(), "a.b.C").is_err());
+        assert!(authorize(&ctx, stranger(), "a.b.C", None).is_err());
+    }
+
+    #[test]
+    fn rule_for_one_use_allows_that_use_only() {
+        let (_dir, ctx) = world("a.b.C:zone = any\na.b.D: = any\n");
+        let is_allowed = |method, detail| authorize(&ctx, stranger(), method, detail).is_ok();
+        assert!(is_allowed("a.b.C", Some("zone")));
+        assert!(!is_allowed("a.b.C", Some("region")) && !is_allowed("a.b.C", None));
+        assert!(!is_allowed("a.b.D", None) && !is_allowed("a.b.D", Some("zone")));
     }
 }

@@ -104,7 +104,12 @@ impl<'a> Call<'a> {
     /// Refuses everybody but root, the own user and those whom the policy file allows this
     /// method.
     pub fn authorize(&self) -> Result<()> {
-        policy::authorize(self.ctx(), self.peer, self.method())
+        self.authorize_for(None)
+    }
+
+    /// As [`Call::authorize`], but a rule for this use of the method is enough.
+    pub fn authorize_for(&self, detail: Option<&str>) -> Result<()> {
+        policy::authorize(self.ctx(), self.peer, self.method(), detail)
     }
 
     /// Takes a descriptor that came with the call, by the index that parameter `name` holds.

@@ -17,7 +17,7 @@ use rustix::net::{
 use super::Service;
 use crate::error::{Error, Result};
 use crate::varlink::wire::Stream;
-use crate::varlink::{MAX_CONNECTIONS, MAX_CONNECTIONS_PER_UID, xattr};
+use crate::varlink::{MAX_CONNECTIONS, xattr};
 
 /// Descriptors that stay free for everything but connections.
 const SPARE_FDS: usize = 64;
@@ -110,10 +110,10 @@ struct Census {
 }
 
 impl Census {
-    fn enter(&mut self, uid: u32, limit: usize) -> bool {
+    fn enter(&mut self, uid: u32, limit: usize, limit_per_uid: usize) -> bool {
         let of_uid = self.by_uid.entry(uid).or_default();
         // LIMIT: one user must not lock out the others.
-        if self.total >= limit || *of_uid >= MAX_CONNECTIONS_PER_UID {
+        if self.total >= limit || *of_uid >= limit_per_uid {
             return false;
         }
         *of_uid += 1;
@@ -165,7 +165,7 @@ pub(super) fn serve_all(
                 let Some(connection) = accept(socket)? else { continue };
                 let uid =
                     sockopt::socket_peercred(&connection).map_or(u32::MAX, |c| c.uid.as_raw());
-                if !lock(&census).enter(uid, limit) {
+                if !lock(&census).enter(uid, limit, service.connections_per_uid) {
                     log::warn!("Too many connections, refusing connection of user {uid}.");
                     continue;
                 }
@@ -231,12 +231,12 @@ mod tests {
     #[test]
     fn one_user_does_not_lock_out_the_others() {
         let mut census = Census::default();
-        for _ in 0..MAX_CONNECTIONS_PER_UID {
-            assert!(census.enter(7, MAX_CONNECTIONS));
+        for _ in 0..16 {
+            assert!(census.enter(7, MAX_CONNECTIONS, 16));
         }
-        assert!(!census.enter(7, MAX_CONNECTIONS) && census.enter(8, MAX_CONNECTIONS));
+        assert!(!census.enter(7, MAX_CONNECTIONS, 16) && census.enter(8, MAX_CONNECTIONS, 16));
         census.leave(7);
-        assert!(census.enter(7, MAX_CONNECTIONS));
-        assert!(!census.enter(9, MAX_CONNECTIONS_PER_UID + 1));
+        assert!(census.enter(7, MAX_CONNECTIONS, 16));
+        assert!(!census.enter(9, 17, 16));
     }
 }

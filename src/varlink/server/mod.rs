@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::MAX_CONNECTIONS_PER_UID;
 use super::activation::Activation;
 use super::errors;
 use super::idl::{self, Interface};
@@ -39,6 +40,7 @@ pub struct Service {
     interfaces: BTreeMap<String, Provided>,
     accepts_fds: bool,
     is_private: bool,
+    connections_per_uid: usize,
 }
 
 struct Provided {
@@ -59,8 +61,14 @@ impl Service {
             product: format!("slipway ({program})"),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
-        let service =
-            Self { ctx, info, interfaces: BTreeMap::new(), accepts_fds: false, is_private: false };
+        let service = Self {
+            ctx,
+            info,
+            interfaces: BTreeMap::new(),
+            accepts_fds: false,
+            is_private: false,
+            connections_per_uid: MAX_CONNECTIONS_PER_UID,
+        };
         Builder { service, last: String::new() }
     }
 
@@ -149,6 +157,13 @@ impl Builder {
     #[must_use]
     pub fn private(mut self) -> Self {
         self.service.is_private = true;
+        self
+    }
+
+    /// Another limit than [`MAX_CONNECTIONS_PER_UID`] for the connections of one user at a time.
+    #[must_use]
+    pub fn connections_per_uid(mut self, limit: usize) -> Self {
+        self.service.connections_per_uid = limit;
         self
     }
 
