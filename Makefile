@@ -12,6 +12,7 @@ PREFIX   ?= /usr
 BINDIR   ?= $(PREFIX)/bin
 T        ?= 60
 PEER     ?=
+KERNEL   ?=
 
 OUT      := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BIN      := $(OUT)/$(TARGET)/release/slipway
@@ -23,7 +24,7 @@ REMAP     = $(shell sh tests/tools/remap.sh "$(CURDIR)")
 RELEASE  := RUSTFLAGS="$(RUSTFLAGS) $(REMAP)"
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check test diff-test fuzz bench size repro deny install uninstall completions man \
+.PHONY: all demo check test diff-test vm-test fuzz bench size repro deny install uninstall completions man \
         help clean dist cross static
 
 ## build the static executable (FLAVOUR=full|initramfs, APPLETS="a b", TARGET=triple)
@@ -53,6 +54,11 @@ diff-test:
 	@sh tests/tools/need.sh diff "$(TARGET)"
 	@test -n "$(PEER)" || { echo "make diff-test: PEER=DIR must name a root directory with systemd 262" >&2; exit 1; }
 	PEER="$(PEER)" REQUIRE_ALL=1 $(CARGO) test --locked --test '*_peer' -- --show-output
+
+## boot machines in QEMU (KERNEL=bzImage of tests/vm/build-kernel.sh; no root)
+vm-test: static
+	@sh tests/tools/need.sh vm "$(TARGET)"
+	SLIPWAY_STATIC="$(abspath $(BIN))" KERNEL="$(KERNEL)" $(CARGO) test --locked --test 'vm_*' -- --show-output
 
 ## throw broken input at every parser for T seconds each (T=60)
 fuzz:

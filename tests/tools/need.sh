@@ -1,5 +1,5 @@
 #!/bin/sh
-# need.sh WHAT TARGET: install what WHAT (build, test, diff, demo, bench) needs, or name it exactly.
+# need.sh WHAT TARGET: install what WHAT (build, test, diff, vm, demo, bench) needs, or name it exactly.
 set -eu
 what=$1
 target=$2
@@ -22,6 +22,7 @@ case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
 case $what in
 test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base ;;
 diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
+vm) want qemu-system-x86_64 qemu-system-x86; want busybox busybox-static ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
        want zstd zstd; want python3 python3
        want time time ;;

@@ -8,6 +8,8 @@ target=$1
 binary=$2
 # With PEER the comparisons with the real systemd are among the tests.
 [ -z "${PEER:-}" ] || sh tests/tools/need.sh diff "$target"
+# With KERNEL machines are booted.
+[ -z "${KERNEL:-}" ] || sh tests/tools/need.sh vm "$target"
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
