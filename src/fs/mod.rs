@@ -11,7 +11,7 @@ mod remove;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -91,12 +91,27 @@ impl Files {
         Ok(())
     }
 
+    /// Creates a directory for its owner alone, mode 0700; what is missing above it gets 0755. One
+    /// that is there keeps its mode.
+    pub fn create_private_dir(&self, path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        self.create_dirs(fs::parent(path))?;
+        self.announce(&Change::Create(path))?;
+        std::fs::DirBuilder::new().mode(0o700).create(path)
+    }
+
     /// Creates a file for writing and reading; `is_kept` keeps old contents, otherwise they go.
     /// A symbolic link in its place is refused.
     pub fn create_file(&self, path: &Path, is_kept: bool) -> io::Result<File> {
+        self.open_file(path, is_kept, 0o664)
+    }
+
+    fn open_file(&self, path: &Path, is_kept: bool, mode: u32) -> io::Result<File> {
         self.announce(&Change::Create(path))?;
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(!is_kept).mode(0o664);
+        options.read(true).write(true).create(true).truncate(!is_kept).mode(mode);
         options.custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
         options.open(path)
     }
@@ -145,7 +160,8 @@ impl Files {
     /// Replaces a file as a whole: afterwards the old or the new contents are there.
     pub fn write_atomic(&self, ctx: &Ctx, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         let temporary = temporary_name(ctx, path);
-        let mut file = self.create_file(&temporary, false)?;
+        // For the owner alone until it is complete and has its mode.
+        let mut file = self.open_file(&temporary, false, 0o600)?;
         let written = io::Write::write_all(&mut file, bytes)
             .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
             .and_then(|()| self.sync_file(&temporary, &file))

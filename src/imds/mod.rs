@@ -11,11 +11,18 @@
 pub mod cache;
 pub mod connect;
 pub mod engine;
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod import;
 pub mod limit;
+pub mod measure;
+pub mod metrics;
 pub mod model;
 pub mod normal;
 pub mod service;
 pub mod source;
+pub mod summary;
+pub mod userdata;
 
 pub use connect::{ConnectOptions, connect};
 pub use engine::{Engine, EngineOptions};

@@ -1,5 +1,7 @@
 //! Where metadata comes from: the service's socket, or the engine in this process.
 
+use std::time::Duration;
+
 use super::model::{Endpoint, Failure, Reply, Request};
 
 /// Answers questions about this instance. One conversation: implementations keep connections,
@@ -16,4 +18,50 @@ pub trait Source {
     /// # Errors
     /// Any [`Failure`].
     fn get(&mut self, request: &Request) -> Result<Reply, Failure>;
+}
+
+/// A source that is asked with somebody's wishes: what a request leaves open is taken from here.
+pub struct Wishing<'a> {
+    /// Who answers.
+    pub source: &'a mut dyn Source,
+    /// Index of the network interface.
+    pub interface: Option<u32>,
+    /// Oldest acceptable answer.
+    pub refresh: Option<Duration>,
+    /// May the cache be used?
+    pub cache: Option<bool>,
+}
+
+impl Source for Wishing<'_> {
+    fn endpoint(&mut self) -> Result<Endpoint, Failure> {
+        self.source.endpoint()
+    }
+
+    fn get(&mut self, request: &Request) -> Result<Reply, Failure> {
+        self.source.get(&Request {
+            interface: request.interface.or(self.interface),
+            refresh: request.refresh.or(self.refresh),
+            cache: request.cache.or(self.cache),
+            ..request.clone()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::Fake;
+    use super::*;
+
+    #[test]
+    fn wishes_fill_what_a_request_leaves_open() {
+        let mut fake = Fake::vendor("v");
+        let hour = Some(Duration::from_secs(3600));
+        let mut source =
+            Wishing { source: &mut fake, interface: Some(2), refresh: hour, cache: Some(false) };
+        assert_eq!(source.endpoint().unwrap().vendor.as_deref(), Some("v"));
+        let own = Request { cache: Some(true), ..Request::key("/x") };
+        assert_eq!(source.get(&own), Err(Failure::KeyNotFound));
+        let sent = Request { interface: Some(2), refresh: hour, ..own };
+        assert_eq!(fake.requests(), [sent]);
+    }
 }
