@@ -3,6 +3,8 @@
 mod bytes;
 mod crc32;
 pub mod gpt;
+#[cfg(feature = "imds")]
+pub mod http1;
 pub mod manifest;
 pub mod netlink;
 pub mod number;

@@ -13,6 +13,7 @@ pub mod connect;
 pub mod engine;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod fetch;
 pub mod import;
 pub mod limit;
 pub mod measure;

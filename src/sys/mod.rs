@@ -12,6 +12,8 @@ pub mod loopdev;
 #[cfg(all(target_arch = "x86_64", any(target_env = "musl", test)))]
 mod memory;
 pub mod mount;
+#[cfg(feature = "imds")]
+pub mod net;
 pub mod netlink;
 pub mod signal;
 pub mod spawn;
