@@ -173,6 +173,12 @@ impl Ctx {
         self.env_os(name).and_then(OsStr::to_str)
     }
 
+    /// True where the peer's defects are wanted too: `SLIPWAY_STRICT_COMPAT` is a word for yes.
+    pub fn is_strict_compat(&self) -> bool {
+        self.env("SLIPWAY_STRICT_COMPAT")
+            .is_some_and(|word| matches!(word, "1" | "y" | "yes" | "t" | "true" | "on"))
+    }
+
     /// The whole environment, sorted by name.
     pub fn env_all(&self) -> impl Iterator<Item = (&OsStr, &OsStr)> {
         self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()))

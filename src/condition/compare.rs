@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::glob;
+use crate::format::glob;
 use crate::format::version;
 
 /// What to compare how.

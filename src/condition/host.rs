@@ -7,13 +7,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
 use super::compare::{self, Operator};
-use super::{Tested, errno_of, glob, invalid, virt};
+use super::{Tested, errno_of, invalid, virt};
 use crate::conf::cmdline::Cmdline;
 use crate::conf::os_release::OsRelease;
 use crate::conf::specifier;
 use crate::conf::value::Bad;
 use crate::conf::words::{self, Escapes};
 use crate::ctx::Ctx;
+use crate::format::glob;
 use crate::sys::fs::chase;
 
 pub(super) fn architecture(ctx: &Ctx, parameter: &str) -> bool {
@@ -149,18 +150,9 @@ fn permyriad(text: &str) -> Result<u64, Bad> {
 /// The word as it is, or the left side of an assignment. In a container its first process's
 /// command line counts.
 pub(super) fn command_line(ctx: &Ctx, parameter: &str) -> Tested {
-    let line = if virt::container(ctx).is_some() && ctx.env("SYSTEMD_PROC_CMDLINE").is_none() {
-        let bytes = fs::read(ctx.proc("1/cmdline"))?;
-        bytes
-            .split(|byte| *byte == 0)
-            .map(|word| String::from_utf8_lossy(word).into_owned())
-            .collect()
-    } else {
-        let line = Cmdline::load(ctx)?;
-        line.words().map(str::to_owned).collect::<Vec<_>>()
-    };
+    let line = Cmdline::effective(ctx)?;
     let is_pair = parameter.contains('=');
-    Ok(line.iter().any(|word| {
+    Ok(line.words().any(|word| {
         word == parameter
             || (!is_pair && word.split_once('=').is_some_and(|(name, _)| name == parameter))
     }))

@@ -8,7 +8,6 @@
 //! ask the tree that is worked on, because the answer is stored there.
 
 mod compare;
-mod glob;
 mod host;
 mod security;
 mod version;
@@ -16,7 +15,6 @@ mod virt;
 
 use std::fmt;
 
-pub use self::glob::matches as glob_matches;
 pub use self::virt::{container, vm};
 use crate::conf::value::Bad;
 use crate::ctx::Ctx;

@@ -3,6 +3,7 @@
 //! Words are separated by blanks; double or single quotes keep blanks. `rd.` in front of a key
 //! makes it count in the initrd only. `-` and `_` are the same in a key.
 
+use crate::condition;
 use crate::ctx::Ctx;
 use crate::error::{Context as _, Result};
 
@@ -23,6 +24,21 @@ impl Cmdline {
         let bytes =
             std::fs::read(&path).context(|| format!("Failed to read '{}'", path.display()))?;
         Ok(Self::parse(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// What this system was started with: in a container the arguments of its first process.
+    ///
+    /// # Errors
+    /// The kernel does not tell.
+    pub fn effective(ctx: &Ctx) -> Result<Self> {
+        if ctx.env("SYSTEMD_PROC_CMDLINE").is_some() || condition::container(ctx).is_none() {
+            return Self::load(ctx);
+        }
+        let path = ctx.proc("1/cmdline");
+        let bytes =
+            std::fs::read(&path).context(|| format!("Failed to read '{}'", path.display()))?;
+        let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
+        Ok(Self(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()))
     }
 
     /// Splits a command line; a quote that is never closed reaches to the end.
@@ -66,7 +82,7 @@ impl Cmdline {
     }
 
     /// Keys and values that count; `rd.` is removed in the initrd and hides the word elsewhere.
-    fn pairs(&self, is_initrd: bool) -> impl Iterator<Item = (&str, Option<&str>)> {
+    pub fn pairs(&self, is_initrd: bool) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.words().filter_map(move |word| {
             let word = match word.strip_prefix("rd.") {
                 Some(rest) if is_initrd => rest,
@@ -81,7 +97,15 @@ impl Cmdline {
     }
 }
 
-fn is_same_key(a: &str, b: &str) -> bool {
+/// True where this is the system that mounts the real one.
+pub fn is_initrd(ctx: &Ctx) -> bool {
+    ctx.env("SYSTEMD_IN_INITRD")
+        .and_then(|word| super::value::boolean(word).ok())
+        .unwrap_or_else(|| ctx.at("/etc/initrd-release").exists())
+}
+
+/// Compares keys; `-` and `_` are the same.
+pub fn is_same_key(a: &str, b: &str) -> bool {
     let plain = |byte: u8| if byte == b'-' { b'_' } else { byte };
     a.len() == b.len() && a.bytes().map(plain).eq(b.bytes().map(plain))
 }

@@ -94,6 +94,21 @@ impl SearchPath {
         Ok(None)
     }
 
+    /// True where a file of this name is hidden by a mask, whatever is behind that.
+    ///
+    /// # Errors
+    /// A directory exists but cannot be read.
+    pub fn is_masked(&self, name: &str) -> Result<bool> {
+        for dir in &self.dirs {
+            match self.classify(dir, name)? {
+                Kind::File(_) => return Ok(false),
+                Kind::Mask => return Ok(true),
+                Kind::Nothing => {}
+            }
+        }
+        Ok(false)
+    }
+
     /// The drop-ins of a file: `NAME.d/*.conf` of all directories, merged and sorted by name.
     ///
     /// # Errors
@@ -274,6 +289,7 @@ mod tests {
         let found = path.list(".transfer").unwrap();
         assert_eq!(shown(root, &found), ["usr/lib/s.d/c.transfer", "usr/lib/s.d/d.transfer"]);
         assert_eq!(path.find("a.transfer").unwrap(), None);
+        assert!(path.is_masked("b.transfer").unwrap() && !path.is_masked("x.transfer").unwrap());
         assert!(path.find("c.transfer").unwrap().is_some());
     }
 

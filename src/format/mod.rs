@@ -2,9 +2,11 @@
 
 mod bytes;
 mod crc32;
+pub mod glob;
 pub mod gpt;
 #[cfg(feature = "imds")]
 pub mod http1;
+pub mod hwdb;
 pub mod manifest;
 pub mod netlink;
 pub mod number;

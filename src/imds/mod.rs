@@ -10,17 +10,20 @@
 
 pub mod cache;
 pub mod connect;
+pub mod endpoint;
 pub mod engine;
-#[cfg(test)]
-pub(crate) mod fake;
 pub mod fetch;
+pub mod identity;
 pub mod import;
 pub mod limit;
 pub mod measure;
 pub mod metrics;
 pub mod model;
 pub mod normal;
+pub mod providers;
 pub mod service;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod source;
 pub mod summary;
 pub mod userdata;
