@@ -12,6 +12,8 @@ pub mod cache;
 pub mod connect;
 pub mod endpoint;
 pub mod engine;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod fetch;
 pub mod identity;
 pub mod import;
@@ -22,8 +24,6 @@ pub mod model;
 pub mod normal;
 pub mod providers;
 pub mod service;
-#[cfg(test)]
-pub(crate) mod fake;
 pub mod source;
 pub mod summary;
 pub mod userdata;
