@@ -21,6 +21,7 @@ pub mod limit;
 pub mod measure;
 pub mod metrics;
 pub mod model;
+pub mod network;
 pub mod normal;
 pub mod providers;
 pub mod service;

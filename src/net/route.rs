@@ -8,7 +8,7 @@ use crate::error::{Context as _, Result};
 use crate::format::netlink::Builder;
 use crate::format::netlink::rtnl;
 pub use crate::format::netlink::rtnl::{
-    Family, PROHIBIT, Route, Rule, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST,
+    Action, Family, Route, Rule, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST,
 };
 use crate::sys::netlink::Protocol;
 
@@ -20,8 +20,8 @@ pub fn routes(family: Family) -> Result<Vec<Route>> {
     list(&rtnl::list_routes(family), &mut rtnl::route).context(|| "Failed to list routes".into())
 }
 
-/// All rules of a family that do nothing but send packets with a mark to a table; none where the
-/// kernel does not have the family, or no rules.
+/// All rules of a family whose like can be said in a [`Rule`]; none where the kernel does not have
+/// the family, or no rules.
 ///
 /// # Errors
 /// The kernel does not tell.
@@ -93,7 +93,7 @@ pub struct Hop {
 
 /// How packets without a mark would get to an address by the main table, through one interface
 /// only if one is given: the longest prefix, then the lowest metric. Only ways count: a route that
-/// forbids does not hide the one behind it, because it may be our own.
+/// forbids does not hide the one behind it.
 pub fn next_hop(routes: &[Route], destination: IpAddr, interface: Option<u32>) -> Option<Hop> {
     routes
         .iter()

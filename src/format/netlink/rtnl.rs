@@ -46,11 +46,15 @@ const RTA_PRIORITY: u16 = 6;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
 const RTA_VIA: u16 = 18;
+const FRA_DST: u16 = 1;
+const FRA_SRC: u16 = 2;
+const FRA_IIFNAME: u16 = 3;
 const FRA_PRIORITY: u16 = 6;
 const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
+const FRA_UID_RANGE: u16 = 20;
 const FRA_PROTOCOL: u16 = 21;
 
 const IFF_UP: u32 = 1;
@@ -62,13 +66,14 @@ const RTNH_F_DEAD: u8 = 1;
 const RTNH_F_ONLINK: u8 = 4;
 const FIB_RULE_INVERT: u32 = 2;
 const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_PROHIBIT: u8 = 8;
+/// The name that the loopback interface has in every network namespace.
+const LOOPBACK: &str = "lo";
 
 /// The table that a lookup without a rule of its own uses.
 pub const TABLE_MAIN: u32 = 254;
 /// Route type: there is a way.
 pub const UNICAST: u8 = 1;
-/// Route type: "Permission denied".
-pub const PROHIBIT: u8 = 8;
 /// Scope of what may be anywhere.
 pub const SCOPE_UNIVERSE: u8 = 0;
 /// Scope of what is on the link.
@@ -169,7 +174,7 @@ pub struct Route {
     pub protocol: u8,
     /// SCOPE_…
     pub scope: u8,
-    /// UNICAST, PROHIBIT, …
+    /// UNICAST, or a type that is no way at all.
     pub kind: u8,
     /// The next hop.
     pub gateway: Option<IpAddr>,
@@ -181,21 +186,36 @@ pub struct Route {
     pub metric: u32,
 }
 
-/// A rule that sends packets with a mark to a table, and does nothing else.
+/// What a routing rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Look into this table, and go on where it has no way.
+    Table(u32),
+    /// "Permission denied"
+    Prohibit,
+}
+
+/// A routing rule. Whatever is not set matches everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// The packets' family.
     pub family: Family,
-    /// The lowest counts; the kernel finds one below all others where not set.
-    pub priority: Option<u32>,
-    /// The mark.
-    pub mark: u32,
-    /// The bits of the mark that count.
-    pub mask: u32,
-    /// The table.
-    pub table: u32,
+    /// Rules with low numbers are asked first.
+    pub priority: u32,
+    /// What to do.
+    pub action: Action,
     /// Who made it.
     pub protocol: u8,
+    /// Packets with this mark.
+    pub mark: Option<u32>,
+    /// Packets from this one address; the unspecified one where the sender has not chosen yet.
+    pub from: Option<IpAddr>,
+    /// Packets to this one address.
+    pub to: Option<IpAddr>,
+    /// Packets of this machine only, not those it forwards.
+    pub is_own: bool,
+    /// Packets of users with these numbers, first and last.
+    pub users: Option<(u32, u32)>,
 }
 
 /// Asks for all links.
@@ -286,16 +306,34 @@ fn route_message(kind: u16, flags: u16, route: &Route) -> Builder {
 }
 
 fn rule_message(kind: u16, flags: u16, rule: &Rule) -> Builder {
-    let mut head = vec![rule.family.number(), 0, 0, 0];
-    head.extend([small_table(rule.table), 0, 0, FR_ACT_TO_TBL]);
+    let length = |address: Option<IpAddr>| address.map_or(0, |one| Family::of(one).bits());
+    let (table, action) = match rule.action {
+        Action::Table(table) => (table, FR_ACT_TO_TBL),
+        Action::Prohibit => (0, FR_ACT_PROHIBIT),
+    };
+    let mut head = vec![rule.family.number(), length(rule.to), length(rule.from), 0];
+    head.extend([small_table(table), 0, 0, action]);
     head.extend_from_slice(&[0; 4]);
     let mut builder = Builder::new(kind, flags, &head)
-        .number(FRA_TABLE, rule.table)
-        .number(FRA_FWMARK, rule.mark)
-        .number(FRA_FWMASK, rule.mask)
+        .number(FRA_PRIORITY, rule.priority)
         .attribute(FRA_PROTOCOL, &[rule.protocol]);
-    if let Some(priority) = rule.priority {
-        builder = builder.number(FRA_PRIORITY, priority);
+    if table > 0 {
+        builder = builder.number(FRA_TABLE, table);
+    }
+    if let Some(mark) = rule.mark {
+        builder = builder.number(FRA_FWMARK, mark).number(FRA_FWMASK, u32::MAX);
+    }
+    for (kind, address) in [(FRA_SRC, rule.from), (FRA_DST, rule.to)] {
+        if let Some(address) = address {
+            builder = builder.attribute(kind, &octets(address));
+        }
+    }
+    if rule.is_own {
+        builder = builder.text(FRA_IIFNAME, LOOPBACK);
+    }
+    if let Some((first, last)) = rule.users {
+        let range = [first.to_ne_bytes(), last.to_ne_bytes()].concat();
+        builder = builder.attribute(FRA_UID_RANGE, &range);
     }
     builder
 }
@@ -448,36 +486,50 @@ fn take_hop(route: &mut Route, mut hops: &[u8]) {
     }
 }
 
-/// A rule that was listed, if it does nothing but send packets with a mark to a table.
+/// A rule that was listed, if its like can be said in a [`Rule`].
 pub fn rule(message: &Message<'_>) -> Option<Rule> {
     if message.kind != RTM_NEWRULE {
         return None;
     }
     let &[family, to, from, tos, table, _, _, action, ..] = message.payload else { return None };
+    let family = Family::from_number(family)?;
     let flags = u32_at(message.payload, 8)?;
-    if [to, from, tos] != [0; 3] || action != FR_ACT_TO_TBL || flags & FIB_RULE_INVERT != 0 {
+    let is_whole = |length: u8| length == 0 || length == family.bits();
+    if tos != 0 || flags & FIB_RULE_INVERT != 0 || !is_whole(to) || !is_whole(from) {
         return None;
     }
     let mut rule = Rule {
-        family: Family::from_number(family)?,
-        priority: Some(0),
-        mark: 0,
-        mask: u32::MAX,
-        table: table.into(),
+        family,
+        priority: 0,
+        action: match action {
+            FR_ACT_TO_TBL => Action::Table(table.into()),
+            FR_ACT_PROHIBIT => Action::Prohibit,
+            _ => return None,
+        },
         protocol: 0,
+        mark: None,
+        from: None,
+        to: None,
+        is_own: false,
+        users: None,
     };
     for (kind, value) in attributes(message.payload.get(ROUTE..)?) {
         match kind {
             0 => {}
-            FRA_PRIORITY => rule.priority = number(value),
-            FRA_FWMARK => rule.mark = number(value)?,
-            FRA_FWMASK => rule.mask = number(value)?,
-            FRA_TABLE => rule.table = number(value)?,
-            FRA_PROTOCOL => rule.protocol = array::<1>(value, 0)?[0],
+            FRA_PRIORITY => rule.priority = number(value)?,
+            FRA_FWMARK => rule.mark = Some(number(value)?),
+            FRA_FWMASK if number(value)? == u32::MAX => {}
+            FRA_TABLE if action == FR_ACT_TO_TBL => rule.action = Action::Table(number(value)?),
+            FRA_TABLE => {}
+            FRA_PROTOCOL => [rule.protocol] = array(value, 0)?,
+            FRA_SRC => rule.from = Some(family.address(value)?),
+            FRA_DST => rule.to = Some(family.address(value)?),
+            FRA_IIFNAME if super::until_nul(value) == LOOPBACK.as_bytes() => rule.is_own = true,
+            FRA_UID_RANGE => rule.users = Some((number(value)?, u32_at(value, 4)?)),
             // Always there; this value means that nothing is suppressed.
             FRA_SUPPRESS_PREFIXLEN if number(value)? == u32::MAX => {}
             _ => return None,
         }
     }
-    (rule.mark != 0).then_some(rule)
+    Some(rule)
 }
