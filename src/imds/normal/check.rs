@@ -68,6 +68,9 @@ impl Kind {
                 if text.chars().any(char::is_control) {
                     return Err("not one line of text");
                 }
+                if self == Self::Line && text.contains(['<', '>']) {
+                    return Err("not a name");
+                }
                 Ok(Some(text.to_owned()))
             }
         }
@@ -79,11 +82,10 @@ pub(super) fn ipv4(text: &str) -> Option<Ipv4Addr> {
     without_prefix_length(text).parse().ok()
 }
 
-/// An address, with or without brackets and prefix length.
+/// An address, with or without brackets and prefix length. A bracket may stand alone: some put one
+/// pair around a whole list.
 pub(super) fn ipv6(text: &str) -> Option<Ipv6Addr> {
-    let text = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let text = without_prefix_length(text);
-    text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text).parse().ok()
+    without_prefix_length(text.trim_matches(['[', ']'])).trim_matches(['[', ']']).parse().ok()
 }
 
 fn without_prefix_length(text: &str) -> &str {
@@ -143,6 +145,7 @@ mod tests {
             ("mac", "00:0d:3a:00:00", Err("not a hardware address")),
             ("region", "eu\nwest", Err("not one line of text")),
             ("region", "eu west", Ok(Some("eu west"))),
+            ("region", "<html>", Err("not a name")),
         ] {
             let found = Kind::of(name).canonical(text);
             assert_eq!(found, expected.map(|text| text.map(str::to_owned)), "{name} {text}");

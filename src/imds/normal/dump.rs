@@ -23,7 +23,7 @@ pub(super) fn dump(normal: &mut Normal<'_>) -> Result<Value, Failure> {
 
     let mut values = Map::new();
     let mut names: Vec<String> = NAMES.iter().map(|&name| name.to_owned()).collect();
-    let others = normal.endpoint().traits.recipes.keys();
+    let others = normal.endpoint.traits.recipes.keys();
     let others = others.filter(|name| !names.contains(name) && !is_elsewhere(name));
     names.extend(others.cloned().collect::<Vec<_>>());
     for name in names {
@@ -53,8 +53,8 @@ pub(super) fn dump(normal: &mut Normal<'_>) -> Result<Value, Failure> {
     }
 
     let mut object = Map::new();
-    object.extend(normal.endpoint().vendor.clone().map(|v| ("vendor".to_owned(), json!(v))));
-    object.insert("endpoint".into(), endpoint(normal.endpoint()));
+    object.extend(normal.endpoint.vendor.clone().map(|v| ("vendor".to_owned(), json!(v))));
+    object.insert("endpoint".into(), endpoint(&normal.endpoint));
     object.insert("values".into(), Value::Object(values));
     object.insert("sshKeys".into(), json!(keys));
     object.extend(userdata.map(|bytes| marked("userdata", bytes)));

@@ -23,7 +23,8 @@ use serde_json::Value;
 
 use self::check::Kind;
 use self::recipe::{Recipe, Step};
-use super::{Endpoint, Failure, Request, Source, WellKnown};
+use super::userdata::{self, NoUserData};
+use super::{Endpoint, Failure, Reply, Request, Source, WellKnown, providers};
 use crate::ctx::Ctx;
 
 /// The names with one meaning, in the order in which they are shown. SSH keys, user data and
@@ -64,7 +65,11 @@ impl<'a> Normal<'a> {
     /// # Errors
     /// [`Failure::NotSupported`] where there is no endpoint, and what the source fails with.
     pub fn new(ctx: &'a Ctx, source: &'a mut dyn Source) -> Result<Self, Failure> {
-        let endpoint = source.endpoint()?;
+        let mut endpoint = source.endpoint()?;
+        // A service tells the endpoint only.
+        if !ctx.is_strict_compat() {
+            providers::add_traits(&mut endpoint);
+        }
         Ok(Self {
             ctx,
             source,
@@ -82,11 +87,6 @@ impl<'a> Normal<'a> {
     pub fn asking_like(mut self, template: &Request) -> Self {
         self.template = Request { key: None, well_known: None, ..template.clone() };
         self
-    }
-
-    /// The endpoint in use.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
     }
 
     /// The value of a name; lists line by line. `None` where the cloud has none.
@@ -142,6 +142,9 @@ impl<'a> Normal<'a> {
     /// # Errors
     /// As [`Normal::value`].
     pub fn bytes(&mut self, name: &str) -> Result<Option<Vec<u8>>, Failure> {
+        if name == "userdata" {
+            return self.userdata();
+        }
         let Some(recipe) = self.recipe(name)? else { return Ok(None) };
         Ok(self.run(name, &recipe)?.into_iter().next())
     }
@@ -154,12 +157,19 @@ impl<'a> Normal<'a> {
         self.list("ssh-keys")
     }
 
-    /// The user data, decoded.
+    /// The user data, decoded: those that are meant for us, or else those that the recipe finds.
     ///
     /// # Errors
     /// As [`Normal::value`].
     pub fn userdata(&mut self) -> Result<Option<Vec<u8>>, Failure> {
-        self.bytes("userdata")
+        match userdata::fetch(self) {
+            Ok(None) if self.has_recipe("userdata") => {}
+            Ok(data) => return Ok(data),
+            Err(NoUserData::Failed(failure)) => return Err(failure),
+            Err(NoUserData::NotBase64) => return Err(self.bad_message("userdata", "not Base64")),
+        }
+        let Some(recipe) = self.recipe("userdata")? else { return Ok(None) };
+        Ok(self.run("userdata", &recipe)?.into_iter().next())
     }
 
     /// Everything known, as one object; see the module `dump`.
@@ -210,6 +220,25 @@ impl<'a> Normal<'a> {
         let vendor = self.vendor();
         let text = format!("Value '{name}' of provider '{vendor}' makes no sense: {what}");
         Failure::System(libc_errno::EBADMSG, text)
+    }
+}
+
+/// A conversation is a source too, which knows what was asked before.
+impl Source for Normal<'_> {
+    fn endpoint(&mut self) -> Result<Endpoint, Failure> {
+        Ok(self.endpoint.clone())
+    }
+
+    fn get(&mut self, request: &Request) -> Result<Reply, Failure> {
+        let known = match &request.well_known {
+            None => "",
+            Some(known) => self.endpoint.well_known.get(known).ok_or(Failure::WellKnownKeyUnset)?,
+        };
+        let key = format!("{known}{}", request.key.as_deref().unwrap_or_default());
+        match self.body(&key)? {
+            Some(body) => Ok(Reply { data: body.to_vec(), interface: None }),
+            None => Err(Failure::KeyNotFound),
+        }
     }
 }
 

@@ -4,7 +4,9 @@
 //! recipe  = choice *( " + " choice )         ; all that are there, one after the other
 //! choice  = chain *( " || " chain )          ; the first that is there
 //! chain   = source *( " | " step )
-//! source  = "/key/{/other/key}" / "@" name   ; a raw key, or the key of a well-known name
+//! source  = ["="] "/key/{/other/key}" / "@" name
+//!                                            ; a raw key, or the key of a well-known name; with "="
+//!                                            ; what the endpoint puts behind every key is left out
 //! step    = word [ ":" argument ]
 //! ```
 //!
@@ -40,6 +42,8 @@ pub struct Chain {
 pub enum Origin {
     /// A raw key, in pieces.
     Key(Vec<Piece>),
+    /// A raw key that the suffix of the endpoint does not follow.
+    Bare(Vec<Piece>),
     /// Whatever key the endpoint has for this name; an override of the host counts.
     Known(WellKnown),
 }
@@ -193,6 +197,13 @@ fn source(word: &str) -> Result<Origin, String> {
             Some(known) => Ok(Origin::Known(known)),
         };
     }
+    match word.strip_prefix('=') {
+        Some(key) => pieces(key).map(Origin::Bare),
+        None => pieces(word).map(Origin::Key),
+    }
+}
+
+fn pieces(word: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = key(word)?;
     while let Some((text, more)) = rest.split_once('{') {
@@ -202,7 +213,7 @@ fn source(word: &str) -> Result<Origin, String> {
         rest = after;
     }
     pieces.push(Piece::Text(rest.to_owned()));
-    Ok(Origin::Key(pieces))
+    Ok(pieces)
 }
 
 fn key(word: &str) -> Result<&str, String> {
@@ -291,6 +302,8 @@ mod tests {
         let recipe = Recipe::parse("/macs/{/mac}/ipv6s").unwrap();
         let pieces = vec![text("/macs/"), Piece::Value("/mac".into()), text("/ipv6s")];
         assert_eq!(recipe.choices[0][0].source, Origin::Key(pieces));
+        let bare = Recipe::parse("=/a?b=c").unwrap();
+        assert_eq!(bare.choices[0][0].source, Origin::Bare(vec![text("/a?b=c")]));
     }
 
     #[test]

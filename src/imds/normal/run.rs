@@ -105,7 +105,9 @@ impl Normal<'_> {
                 Some(key) => key.clone(),
                 None => return Ok(None),
             },
-            Origin::Key(pieces) => match self.key_of(pieces)? {
+            Origin::Key(pieces) | Origin::Bare(pieces) => match self.key_of(pieces)? {
+                // The suffix becomes a fragment, which is not sent.
+                Some(key) if matches!(chain.source, Origin::Bare(_)) => format!("{key}#"),
                 Some(key) => key,
                 None => return Ok(None),
             },
@@ -177,6 +179,12 @@ impl Normal<'_> {
             }
             _ => {
                 let texts = texts(&values)?;
+                // The last part of an error page would look like a value.
+                let is_of_line =
+                    matches!(step, Step::LastPart | Step::DropLastPart(_) | Step::StripPrefix(_));
+                if is_of_line && texts.iter().any(|text| text.trim().contains(char::is_control)) {
+                    return Err(Trouble::Bad("not one line of text".into()));
+                }
                 let now = self.ctx.now();
                 let each = texts.iter().flat_map(|text| text_step(step, text, now));
                 each.map(String::into_bytes).collect()
