@@ -33,6 +33,35 @@ fn the_static_executable_runs_without_anything_else() {
 }
 
 #[test]
+fn a_machine_has_the_hardware_it_was_given() {
+    let work = tempfile::Builder::new().prefix("with,comma").tempdir().unwrap();
+    let disk = work.path().join("disk");
+    std::fs::write(&disk, [b"read me\n".as_slice(), &[0; 1 << 20]].concat()).unwrap();
+    let machine = Machine::new("a_machine_has_the_hardware_it_was_given")
+        .disk(&disk)
+        .smbios("type=1,product=One,,Two")
+        .tpm()
+        .uefi()
+        .cmdline("scenario.word=7")
+        .script(
+            "[ \"$(head -n 1 /dev/vda)\" = 'read me' ] || fail disk 'other contents'
+             must disk sh -c 'echo written | dd of=/dev/vda bs=512 seek=1 conv=fsync 2>/dev/null'
+             pass disk
+             [ \"$(cat /sys/class/dmi/id/product_name)\" = 'One,Two' ] || fail smbios 'other name'
+             pass smbios
+             [ \"$(cat /sys/class/tpm/tpm0/tpm_version_major)\" = 2 ] || fail tpm 'no TPM 2.0'
+             pass tpm
+             [ -d /sys/firmware/efi ] || fail uefi 'started by a BIOS'
+             pass uefi
+             must cmdline grep -qw scenario.word=7 /proc/cmdline
+             pass cmdline",
+        );
+    let Some(report) = machine.boot() else { return };
+    report.assert_steps(&["disk", "smbios", "tpm", "uefi", "cmdline"]);
+    assert_eq!(&std::fs::read(&disk).unwrap()[512..520], b"written\n");
+}
+
+#[test]
 fn a_scenario_that_fails_is_a_failure_with_its_reason() {
     let machine = Machine::new("a_scenario_that_fails_is_a_failure_with_its_reason")
         .script("pass first; status second 3 sh -c 'exit 4'; pass third");

@@ -22,10 +22,11 @@ case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
 case $what in
 test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base ;;
 diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
-vm) want qemu-system-x86_64 qemu-system-x86; want busybox busybox-static ;;
+vm) want qemu-system-x86_64 qemu-system-x86; want busybox busybox-static; want swtpm swtpm
+    [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf" ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
        want zstd zstd; want python3 python3
-       want time time ;;
+       want time time; want ip iproute2 ;;
 esac
 
 if [ -n "$missing" ]; then

@@ -74,7 +74,7 @@ ip addr add "$ip/$mask" dev "$interface"
 END
 chmod 0755 /bin/dhcp-event
 
-must install /bin/slipway --install /usr/bin
+must install /bin/slipway --install /usr/bin >/dev/null
 # shellcheck source=/dev/null
 . /scenario
 end
