@@ -14,7 +14,7 @@ mod transport;
 mod url;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -103,7 +103,7 @@ pub struct Session {
     began: Duration,
     has_answered: AtomicBool,
     /// Token requests without any answer.
-    has_hinted: AtomicBool,
+    silences: AtomicU32,
 }
 
 /// What a data answer asks us to do.
@@ -137,7 +137,7 @@ impl Session {
             is_tokenless: AtomicBool::new(false),
             began: ctx.monotonic(),
             has_answered: AtomicBool::new(false),
-            has_hinted: AtomicBool::new(false),
+            silences: AtomicU32::new(0),
         }
     }
 
@@ -408,12 +408,13 @@ impl Session {
         }
     }
 
-    /// A token request that gets no answer at all usually has one reason.
+    /// Token requests that get no answer at all, again and again, usually have one reason.
     fn hint(&self, broken: Broken) -> Trouble {
-        if matches!(broken, Broken::Silence(_)) && !self.has_hinted.swap(true, Ordering::Relaxed) {
+        let is_silence = matches!(broken, Broken::Silence(_));
+        if is_silence && self.silences.fetch_add(1, Ordering::Relaxed) == 1 {
             log::info!(
-                "The token request gets no answer. If there is a router or container between, \
-                 the hop limit of the instance's metadata options may be too low."
+                "Token requests get no answer. If there is a router or container in between, \
+                 the hop limit in the instance's metadata options may be too low."
             );
         }
         broken.into_trouble()
