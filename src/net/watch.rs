@@ -44,7 +44,8 @@ impl Watch {
         Ok(Self { socket, waiting: Vec::new() })
     }
 
-    /// The next event. None where `wait` passed before, or a signal came.
+    /// The next event. None where `wait` passed before, or where something happened that is none
+    /// (a signal, an address that cannot be used yet): look at the clock and ask again.
     ///
     /// # Errors
     /// The socket fails.

@@ -49,11 +49,7 @@ impl Namespace {
     /// Runs ip(8) inside, arguments separated by blanks; it has to succeed.
     pub fn ip(&self, args: &str) {
         let output = self.command("ip").args(args.split(' ')).output().unwrap();
-        assert!(
-            output.status.success(),
-            "ip {args}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "ip {args}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// A command that runs inside.

@@ -40,8 +40,9 @@ pub struct FilePlan {
 }
 
 impl fmt::Display for FilePlan {
-    /// As a dry run shows it: each file after a line with its path.
+    /// As a dry run shows it: warnings as comments, then each file after a line with its path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "# {warning}"))?;
         for file in &self.files {
             writeln!(f, "# {}\n{}", file.path, file.contents)?;
         }

@@ -113,8 +113,9 @@ pub struct RoutePlan {
 }
 
 impl fmt::Display for RoutePlan {
-    /// As a dry run shows it: one command a line.
+    /// As a dry run shows it: warnings as comments, then one command a line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "# {warning}"))?;
         self.steps.iter().try_for_each(|step| writeln!(f, "{}", step.command))
     }
 }
