@@ -6,6 +6,8 @@
 mod app;
 mod cli;
 mod dispatch;
+#[cfg(feature = "imds")]
+mod imdsd;
 mod slipway;
 #[cfg(feature = "update")]
 mod update;
@@ -20,6 +22,8 @@ use app::Applet;
 
 /// Every applet of this build, sorted by canonical name.
 static APPLETS: &[&Applet] = &[
+    #[cfg(feature = "imds")]
+    &imdsd::APPLET,
     &slipway::APPLET,
     #[cfg(feature = "update")]
     &update::APPLET,

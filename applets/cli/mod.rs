@@ -75,7 +75,7 @@ pub(crate) use getopt::Order;
 pub(crate) use help::render as render_help;
 pub(crate) use parse::{parse, parse_order};
 pub(crate) use slipway::out::escape::line as printable;
-#[cfg(feature = "varlinkctl")]
+#[cfg(any(feature = "varlinkctl", feature = "imds"))]
 pub(crate) use value::sentence;
 pub(crate) use value::{boolean, json_mode, path};
 pub(crate) use verb::{Verb, dispatch_verb};

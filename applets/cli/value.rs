@@ -26,7 +26,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) const SENTENCE: &str = "{sentence}";
 
 /// An error text that is shown as it is.
-#[cfg(feature = "varlinkctl")]
+#[cfg(any(feature = "varlinkctl", feature = "imds"))]
 pub(crate) fn sentence(text: &str) -> String {
     format!("{SENTENCE}{text}")
 }

@@ -407,3 +407,6 @@ fn read_stamp(
     };
     Ok(Stamp { time, is_absent })
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,7 @@ pub(crate) mod fake;
 pub mod fetch;
 pub mod identity;
 pub mod import;
+pub mod interfaces;
 pub mod limit;
 pub mod measure;
 pub mod metrics;

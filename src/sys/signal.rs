@@ -39,6 +39,28 @@ extern "C" fn stop(_: i32) {
     }
 }
 
+/// SIGTERM and SIGINT, for one thread to wait for.
+pub struct Stops(SigSet);
+
+impl Stops {
+    /// Waits until one of them comes.
+    pub fn wait(&self) {
+        // It fails for signals that do not exist only.
+        let _ = self.0.wait();
+    }
+}
+
+/// Keeps SIGTERM and SIGINT from ending the process: they are for [`Stops::wait`]. To be called
+/// before there are threads, which inherit that.
+pub fn block_stops() -> Stops {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.add(Signal::SIGINT);
+    // It cannot fail: the set is valid.
+    let _ = signals.thread_block();
+    Stops(signals)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,94 @@
+//! Listening without a service manager: the socket, its place in the registry, and their end.
+
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use ::slipway::error::{Context, Error, Result};
+use ::slipway::imds::engine::Engine;
+use ::slipway::imds::model::{INTERFACE, SOCKET};
+use ::slipway::imds::service;
+use ::slipway::notify::Notifier;
+use ::slipway::sys::signal;
+use ::slipway::varlink::activation::Activation;
+use ::slipway::varlink::server::bind;
+
+use crate::app::App;
+
+/// Where services are found by the name of their interface.
+const REGISTRY: &str = "/run/varlink/registry";
+
+/// What ends the service.
+enum End {
+    Signal,
+    Server(Result<()>),
+}
+
+/// Serves on a path until SIGTERM or SIGINT.
+pub(super) fn run(app: &mut App, engine: Engine, path: &Path) -> Result<u8> {
+    signal::set_pipe_ends_process(false);
+    // Before there are threads: these signals are for the one that waits for them.
+    let signals = signal::block_stops();
+    let socket =
+        bind(path, 0o666, true).context(|| format!("Failed to listen on '{}'", path.display()))?;
+    let _traces = Traces::leave(app, path);
+    let service = service::service(&app.ctx, &engine)?;
+    let (sender, ends) = mpsc::channel();
+    let of_server = sender.clone();
+    let start = |work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().spawn(work).context(|| "Failed to start a thread".to_owned())
+    };
+    start(Box::new(move || {
+        let result = service.run(Activation::Listen(vec![socket]), None);
+        let _ = of_server.send(End::Server(result));
+    }))?;
+    start(Box::new(move || {
+        signals.wait();
+        let _ = sender.send(End::Signal);
+    }))?;
+    let notifier = Notifier::from_ctx(&app.ctx);
+    notifier.send(&[("READY", &1), ("STATUS", &format!("Listening on {}", path.display()))]);
+    // Connections that are open end with the process.
+    match ends.recv() {
+        Ok(End::Signal) => {
+            notifier.send(&[("STOPPING", &1)]);
+            Ok(0)
+        }
+        Ok(End::Server(result)) => result.map(|()| 0),
+        Err(_) => Err(Error::new("The server has ended without a word.")),
+    }
+}
+
+/// What is in the file system as long as we listen.
+struct Traces(Vec<PathBuf>);
+
+impl Traces {
+    /// Makes the entry in the registry, where the service has its usual place.
+    fn leave(app: &App, path: &Path) -> Self {
+        let mut traces = Self(vec![path.to_path_buf()]);
+        if path != Path::new(SOCKET) {
+            return traces;
+        }
+        let entry = app.ctx.at(REGISTRY).join(INTERFACE);
+        let make = || {
+            std::fs::create_dir_all(app.ctx.at(REGISTRY))?;
+            match std::fs::remove_file(&entry) {
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+                _ => symlink(path, &entry),
+            }
+        };
+        match make() {
+            Ok(()) => traces.0.push(entry),
+            Err(err) => log::warn!("Failed to make '{}', ignoring: {err}", entry.display()),
+        }
+        traces
+    }
+}
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
