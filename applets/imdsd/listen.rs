@@ -73,7 +73,7 @@ impl Traces {
         let make = || {
             std::fs::create_dir_all(app.ctx.at(REGISTRY))?;
             match std::fs::remove_file(&entry) {
-                Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+                Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err),
                 _ => symlink(path, &entry),
             }
         };

@@ -126,7 +126,7 @@ fn files_have_the_peers_places_modes_and_attributes() {
         assert_eq!(world.mode(name), mode, "{name}");
     }
     if !world.has_attributes() {
-        println!("SKIP files_have_the_peers_places…/attributes: the file system keeps none");
+        assert!(world.names().iter().any(|name| name.starts_with("meta-")));
         return;
     }
     let mut buffer = [0; 64];
