@@ -10,6 +10,9 @@ export PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8
 /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox mount -t tmpfs -o mode=0755 tmpfs /run
 /bin/busybox --install -s /bin
+for module in /modules/*.ko; do
+    [ ! -e "$module" ] || insmod "$module"
+done
 
 # pass STEP
 pass() { echo "slipway-test: PASS $1"; }

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::modules;
+
 /// What a scenario needs besides QEMU, busybox and a kernel that boots.
 #[derive(Default)]
 pub struct Needed {
@@ -25,6 +27,8 @@ const SWITCHES: &[&str] =
 /// The files a machine is made of.
 pub struct Host {
     pub kernel: PathBuf,
+    /// To be loaded first, in this order.
+    pub modules: Vec<(String, Vec<u8>)>,
     pub busybox: PathBuf,
     pub slipway: PathBuf,
 }
@@ -35,7 +39,7 @@ impl Host {
         let slipway = std::env::var_os("SLIPWAY_STATIC").map(PathBuf::from).ok_or(
             "SLIPWAY_STATIC does not name the static executable (make vm-test builds and sets it)",
         )?;
-        let kernel = kernel(&needed.switches)?;
+        let (kernel, modules) = kernel(&needed.switches)?;
         let qemu = ("qemu-system-x86_64", "qemu-system-x86");
         for (program, package) in needed.programs.iter().chain([&qemu]) {
             if !is_program(program) {
@@ -47,7 +51,7 @@ impl Host {
                 return Err(format!("no {file} (package {package})"));
             }
         }
-        Ok(Self { kernel, busybox: busybox()?, slipway })
+        Ok(Self { kernel, modules, busybox: busybox()?, slipway })
     }
 }
 
@@ -69,13 +73,24 @@ fn busybox() -> Result<PathBuf, String> {
     Ok(path)
 }
 
-/// The kernel `KERNEL` names, which is believed to be suitable, or one of this machine's.
-fn kernel(switches: &[&str]) -> Result<PathBuf, String> {
+/// A kernel, and its modules by name.
+type Kernel = (PathBuf, Vec<(String, Vec<u8>)>);
+
+/// The kernel `KERNEL` names, or one of this machine's.
+fn kernel(switches: &[&str]) -> Result<Kernel, String> {
+    let switches: Vec<&str> = SWITCHES.iter().chain(switches).copied().collect();
     if let Some(path) = std::env::var_os("KERNEL").filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
         let file = File::open(&path);
         assert!(file.is_ok(), "KERNEL={}: {}", path.display(), file.unwrap_err());
-        return Ok(path);
+        // By any other name it is no distribution's, and believed to have everything built in.
+        let modules = if name_of(&path).starts_with("vmlinuz-") {
+            modules::find(&path, &switches)
+                .map_err(|why| format!("KERNEL={}: {why}", path.display()))?
+        } else {
+            Vec::new()
+        };
+        return Ok((path, modules));
     }
     let mut kernels: Vec<PathBuf> = fs::read_dir("/boot")
         .into_iter()
@@ -86,8 +101,9 @@ fn kernel(switches: &[&str]) -> Result<PathBuf, String> {
     kernels.sort();
     let mut why = "no kernel below /boot".to_owned();
     for kernel in kernels.into_iter().rev() {
-        match suits(&kernel, switches) {
-            Ok(()) => return Ok(kernel),
+        let open = File::open(&kernel).map_err(|error| error.to_string());
+        match open.and_then(|_| modules::find(&kernel, &switches)) {
+            Ok(modules) => return Ok((kernel, modules)),
             Err(reason) => why = format!("{}: {reason}", kernel.display()),
         }
     }
@@ -96,21 +112,6 @@ fn kernel(switches: &[&str]) -> Result<PathBuf, String> {
 
 fn name_of(path: &Path) -> &str {
     path.file_name().and_then(OsStr::to_str).unwrap_or_default()
-}
-
-/// Whether a distribution's kernel has everything built in: the initramfs carries no modules.
-fn suits(kernel: &Path, switches: &[&str]) -> Result<(), String> {
-    File::open(kernel).map_err(|error| error.to_string())?;
-    let config = kernel.with_file_name(name_of(kernel).replacen("vmlinuz-", "config-", 1));
-    let text =
-        fs::read_to_string(&config).map_err(|error| format!("its configuration: {error}"))?;
-    let missing: Vec<&str> = SWITCHES
-        .iter()
-        .chain(switches)
-        .filter(|switch| !text.lines().any(|line| line == format!("CONFIG_{switch}=y")))
-        .copied()
-        .collect();
-    if missing.is_empty() { Ok(()) } else { Err(format!("not built in: {}", missing.join(", "))) }
 }
 
 /// Where consoles of failures stay.

@@ -12,7 +12,7 @@
 //! console is kept below `target/vm/`.
 //!
 //! - `SLIPWAY_STATIC`: the executable under test
-//! - `KERNEL`: the kernel; without it one below `/boot` that has everything built in
+//! - `KERNEL`: the kernel; without it one of this machine's below `/boot`, with its modules
 //! - `BUSYBOX`: a static busybox; `/bin/busybox` without it
 //!
 //! TCG only, and no more than two machines at a time: neither KVM nor root is needed.
@@ -29,6 +29,7 @@
 mod console;
 mod cpio;
 mod host;
+mod modules;
 mod qemu;
 
 use std::collections::BTreeMap;
@@ -181,6 +182,10 @@ impl Machine {
             let contents = std::fs::read(source).unwrap();
             self.files.insert(path.to_owned(), Node::file(0o755, &contents));
         }
+        for (number, (name, contents)) in host.modules.iter().enumerate() {
+            let path = format!("/modules/{number:02}-{name}.ko");
+            self.files.insert(path, Node::file(0o644, contents));
+        }
         let slot = host::slot();
         let work = tempfile::tempdir().unwrap();
         let initrd = work.path().join("initrd");
@@ -194,7 +199,7 @@ impl Machine {
         Some(report)
     }
 
-    /// Programs besides QEMU, and switches of the kernel that cannot be modules here.
+    /// Programs besides QEMU, and switches of the kernel.
     fn needed(&self) -> host::Needed {
         let mut needed = host::Needed::default();
         if !self.smbios.is_empty() {
