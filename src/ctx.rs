@@ -175,8 +175,7 @@ impl Ctx {
 
     /// True where the peer's defects are wanted too: `SLIPWAY_STRICT_COMPAT` is a word for yes.
     pub fn is_strict_compat(&self) -> bool {
-        self.env("SLIPWAY_STRICT_COMPAT")
-            .is_some_and(|word| matches!(word, "1" | "y" | "yes" | "t" | "true" | "on"))
+        self.env("SLIPWAY_STRICT_COMPAT").and_then(crate::out::parse_flag) == Some(true)
     }
 
     /// The whole environment, sorted by name.

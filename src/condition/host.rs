@@ -9,6 +9,7 @@ use sha2::Sha256;
 use super::compare::{self, Operator};
 use super::{Tested, errno_of, invalid, virt};
 use crate::conf::cmdline::Cmdline;
+use crate::conf::credential;
 use crate::conf::os_release::OsRelease;
 use crate::conf::specifier;
 use crate::conf::value::Bad;
@@ -159,14 +160,7 @@ pub(super) fn command_line(ctx: &Ctx, parameter: &str) -> Tested {
 }
 
 pub(super) fn credential(ctx: &Ctx, parameter: &str) -> bool {
-    let is_name = !parameter.is_empty()
-        && parameter.len() <= 255
-        && !parameter.contains(['/', ':'])
-        && !matches!(parameter, "." | "..");
-    is_name
-        && ["CREDENTIALS_DIRECTORY", "ENCRYPTED_CREDENTIALS_DIRECTORY"].iter().any(|name| {
-            ctx.env_os(name).is_some_and(|dir| std::path::Path::new(dir).join(parameter).exists())
-        })
+    credential::exists(ctx, parameter)
 }
 
 /// Words of the form `KEY OPERATOR VALUE`, all of which must hold.

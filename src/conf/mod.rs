@@ -7,6 +7,7 @@
 //! the one that was asked for is an error.
 
 pub mod cmdline;
+pub mod credential;
 pub mod ini;
 pub mod os_release;
 pub mod search;

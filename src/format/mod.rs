@@ -6,6 +6,7 @@ pub mod glob;
 pub mod gpt;
 #[cfg(feature = "imds")]
 pub mod http1;
+#[cfg(feature = "imds")]
 pub mod hwdb;
 pub mod manifest;
 pub mod netlink;

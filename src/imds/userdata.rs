@@ -13,6 +13,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 
 use super::model::{Failure, Request, WellKnown};
 use super::source::Source;
+use crate::conf::credential;
 use crate::crypto::text::unbase64;
 use crate::error::Error;
 
@@ -22,8 +23,6 @@ const MARKER: &[u8] = b"#systemd-userdata";
 const KEY: &str = "/systemd-userdata";
 /// The member that holds credentials.
 const CREDENTIALS: &str = "systemd.credentials";
-/// LIMIT: bytes of a credential's name, as of a file's.
-const NAME_MAX: usize = 255;
 
 /// Why there are no user data.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,7 +193,7 @@ fn credential(node: Node) -> Result<Credential, Refusal> {
         seen.push(field);
     }
     let Some(name) = name else { return shape("Missing object field 'name'.".to_owned()) };
-    if !is_credential_name(&name) {
+    if !credential::is_name(&name) {
         return Err(Refusal::Named(format!("Credential name '{name}' is not valid, refusing.")));
     }
     let count = values.len();
@@ -210,14 +209,6 @@ fn credential(node: Node) -> Result<Credential, Refusal> {
 /// COMPAT(262): Base64 inside of JSON needs its padding.
 fn is_padded(text: &str) -> bool {
     text.bytes().filter(|byte| !byte.is_ascii_whitespace()).count() % 4 == 0
-}
-
-/// True for a name that a credential may have: a file name of visible ASCII and blanks, without a
-/// colon.
-pub fn is_credential_name(name: &str) -> bool {
-    !matches!(name, "" | "." | "..")
-        && name.len() <= NAME_MAX
-        && name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'/' | b':'))
 }
 
 /// JSON with every member kept, so that doubled ones can be told.
@@ -447,11 +438,11 @@ mod tests {
     fn names_of_credentials_are_names_of_files() {
         let long = "n".repeat(255);
         for good in ["a", "a b", ".hid", "~", long.as_str()] {
-            assert!(is_credential_name(good), "{good}");
+            assert!(credential::is_name(good), "{good}");
         }
         let longer = "n".repeat(256);
         for bad in ["", ".", "..", "a/b", "a:b", "ü", "a\nb", "\x7f", longer.as_str()] {
-            assert!(!is_credential_name(bad), "{bad}");
+            assert!(!credential::is_name(bad), "{bad}");
         }
     }
 
