@@ -106,6 +106,21 @@ pub struct Session {
     silences: AtomicU32,
 }
 
+/// What came back, and from whom.
+struct Answer {
+    head: Head,
+    body: Vec<u8>,
+    address: IpAddr,
+}
+
+impl Answer {
+    /// Where a redirect leads to, as seen from `url`; nowhere without a `Location`.
+    fn redirect(&self, url: &Url) -> Redirect {
+        let location = self.head.header("Location");
+        location.map_or(Redirect::Elsewhere, |to| url.redirect(to, self.address))
+    }
+}
+
 /// What a data answer asks us to do.
 enum Step {
     Done(Vec<u8>),
@@ -239,11 +254,11 @@ impl Session {
         let asked = self.exchange(&url.server, false, token::MAX + 2, budget, &|address| {
             headers.put(&url, address, seconds)
         });
-        let (head, body) = asked.map_err(|broken| self.hint(broken))?;
-        let what = format!("token from {}: HTTP status {}", url.target, head.status);
-        match head.status {
+        let answer = asked.map_err(|broken| self.hint(broken))?;
+        let status = answer.head.status;
+        match status {
             200..300 => {
-                let token = token::parse(&body).map_err(Trouble::broken)?;
+                let token = token::parse(&answer.body).map_err(Trouble::broken)?;
                 self.tokens.store(&token, Duration::from_secs(seconds));
                 Ok(Some(token))
             }
@@ -252,7 +267,10 @@ impl Session {
                 self.is_tokenless.store(true, Ordering::Relaxed);
                 Ok(None)
             }
-            _ => Err(self.status(&head, &url, what)),
+            _ => {
+                let what = format!("token from {}: HTTP status {status}", url.target);
+                Err(self.status(&answer, &url, what))
+            }
         }
     }
 
@@ -289,39 +307,34 @@ impl Session {
         let answer = self.exchange(&url.server, is_low, self.limits.data, budget, &|address| {
             headers.get(url, address, token)
         });
-        let (head, body) = answer.map_err(Broken::into_trouble)?;
-        if head.is_success() {
+        let answer = answer.map_err(Broken::into_trouble)?;
+        if answer.head.is_success() {
             self.has_answered.store(true, Ordering::Relaxed);
-            return Ok(Step::Done(body));
+            return Ok(Step::Done(answer.body));
         }
-        let what = format!("GET {}: HTTP status {}", url.target, head.status);
-        let has_tokens = self.endpoint.token_url.is_some();
-        match head.status {
-            401 if has_tokens => Ok(Step::Renew),
-            301 | 302 | 307 | 308
-                if head.header("Location").map(|to| url.redirect(to)) == Some(Redirect::Slash) =>
-            {
-                Ok(Step::Slash)
-            }
-            status if self.is_starting(status) && budget.can_retry() => {
-                Err(Trouble::Transient { what, after: self.after(&head) })
+        let status = answer.head.status;
+        let what = format!("GET {}: HTTP status {status}", url.target);
+        match status {
+            401 if self.endpoint.token_url.is_some() => Ok(Step::Renew),
+            301 | 302 | 307 | 308 if answer.redirect(url) == Redirect::Slash => Ok(Step::Slash),
+            _ if self.is_starting(status) && budget.can_retry() => {
+                Err(Trouble::Transient { what, after: self.after(&answer.head) })
             }
             404 => Err(Trouble::Final(Failure::KeyNotFound)),
-            _ => Err(self.status(&head, url, what)),
+            _ => Err(self.status(&answer, url, what)),
         }
     }
 
     /// What a status means that means the same for tokens and values.
-    fn status(&self, head: &Head, url: &Url, what: String) -> Trouble {
-        match head.status {
+    fn status(&self, answer: &Answer, url: &Url, what: String) -> Trouble {
+        match answer.head.status {
             403 => Trouble::Final(Failure::NotAvailable),
-            301 | 302 | 303 | 307 | 308 => match head.header("Location").map(|to| url.redirect(to))
-            {
-                Some(Redirect::Stranger) => Trouble::Final(Failure::NotAvailable),
+            301 | 302 | 303 | 307 | 308 => match answer.redirect(url) {
+                Redirect::Stranger => Trouble::Final(Failure::NotAvailable),
                 _ => Trouble::broken(format!("{what}, redirects are not followed")),
             },
             status if retry::is_passing(status) => {
-                Trouble::Transient { what, after: self.after(head) }
+                Trouble::Transient { what, after: self.after(&answer.head) }
             }
             _ => Trouble::broken(what),
         }
@@ -357,20 +370,21 @@ impl Session {
         limit: usize,
         budget: &Budget<'_>,
         request: &dyn Fn(IpAddr) -> Vec<u8>,
-    ) -> Result<(Head, Vec<u8>), Broken> {
+    ) -> Result<Answer, Broken> {
         loop {
             let mut connection = match self.idle_connection(server, is_low) {
                 Some(connection) => connection,
                 None => self.connect(server, is_low, budget).map_err(Broken::Trouble)?,
             };
-            let bytes = request(connection.address.ip());
+            let address = connection.address.ip();
+            let bytes = request(address);
             match connection.exchange(&bytes, limit, budget) {
                 Ok((head, body, is_reusable)) => {
                     log::debug!("{}: HTTP status {}", connection.address, head.status);
                     if is_reusable {
                         self.keep(connection);
                     }
-                    return Ok((head, body));
+                    return Ok(Answer { head, body, address });
                 }
                 // A request that the service never saw is no attempt.
                 Err(Broken::Stale) => {}

@@ -88,7 +88,8 @@ impl<'a> Budget<'a> {
             let text = format!("{what} (gave up after {} attempts)", self.failures + 1);
             return Err(Failure::CommunicationFailure(text));
         }
-        let wait = after.unwrap_or_else(|| delay(self.failures, self.limits));
+        // "At once" is no invitation to knock eleven times within a millisecond.
+        let wait = delay(self.failures, self.limits).max(after.unwrap_or_default());
         if wait >= self.left(self.deadline) {
             // Nothing will be asked any more, so there is nothing to wait for.
             let text = match after {

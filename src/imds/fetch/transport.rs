@@ -535,6 +535,29 @@ mod tests {
     }
 
     #[test]
+    fn a_hint_is_believed_only_where_the_local_address_agrees_defect_16() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ctx = Ctx::host([]);
+        let (limits, cancel) = (super::super::Limits::default(), super::super::Cancel::new());
+        let budget = Budget::new(&ctx, &limits, &cancel);
+        let checked = |index: u32, tie: Tie| {
+            let interface = Some(crate::net::Interface { index, name: "x".into() });
+            let route = Route { interface, mark: Mark::Off };
+            let endpoint = Endpoint::default();
+            let dialer = Dialer { endpoint: &endpoint, route: &route, preferred: None };
+            let racer = dialer.start(address, false, &budget).unwrap();
+            net::wait(&[(racer.socket.as_fd(), true)], Duration::from_secs(10)).unwrap();
+            dialer.check_local(&Racer { tie: Some(tie), ..racer })
+        };
+        let lo = net::interface_index("lo").unwrap();
+        assert_eq!(checked(lo, Tie::Hint), Ok(()));
+        let text = "127.0.0.1 is not reached through 'x'".to_owned();
+        assert_eq!(checked(4_000_000, Tie::Hint), Err(text));
+        assert_eq!(checked(4_000_000, Tie::Device), Ok(()), "the kernel has seen to it");
+    }
+
+    #[test]
     fn zones_are_names_or_indices() {
         assert_eq!(zone_index("7"), Ok(7));
         assert_eq!(zone_index("lo").ok(), net::interface_index("lo").ok());

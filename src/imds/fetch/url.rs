@@ -93,8 +93,8 @@ impl Url {
         Self { server: self.server.clone(), target }
     }
 
-    /// What a redirect from here leads to.
-    pub(super) fn redirect(&self, location: &str) -> Redirect {
+    /// What a redirect from here leads to, given by the server at this address.
+    pub(super) fn redirect(&self, location: &str, address: IpAddr) -> Redirect {
         let to = if location.starts_with('/') && !location.starts_with("//") {
             Self::parse(&format!("http://x{location}"))
                 .map(|url| Self { server: self.server.clone(), target: url.target })
@@ -104,7 +104,7 @@ impl Url {
             Self::parse(location)
         };
         match to {
-            Ok(to) if to.server != self.server => Redirect::Stranger,
+            Ok(to) if !self.server.is_same(&to.server, address) => Redirect::Stranger,
             // A query that got lost on the way is still ours to send.
             Ok(to) if to.path() == self.with_slash().path() => Redirect::Slash,
             Err(Wrong::Secure) => Redirect::Stranger,
@@ -154,6 +154,18 @@ impl Server {
             _ => return None,
         };
         (port != 0).then_some(Self { host, port })
+    }
+
+    /// Is the other one the same, or what our `Host` header called it?
+    fn is_same(&self, other: &Self, address: IpAddr) -> bool {
+        let is_address = match (&self.host, &other.host, address) {
+            // Our header had the name.
+            (Host::Name(_), _, _) => false,
+            (_, Host::V4(host), IpAddr::V4(address)) => *host == address,
+            (_, Host::V6(host, _), IpAddr::V6(address)) => *host == address,
+            _ => false,
+        };
+        self.port == other.port && (self.host == other.host || is_address)
     }
 
     /// As the `Host` header has it when `address` is asked: zones are of this machine only.
@@ -327,8 +339,14 @@ mod tests {
             ("//other/a/b/", Redirect::Stranger),
             ("https://h/a/b/", Redirect::Stranger),
         ] {
-            assert_eq!(url.redirect(location), expected, "{location:?}");
+            let address = "192.0.2.1".parse().unwrap();
+            assert_eq!(url.redirect(location, address), expected, "{location:?}");
         }
+        let url = Url::parse("http://169.254.169.254/a").unwrap();
+        let twin = "fd00:ec2::254".parse().unwrap();
+        assert_eq!(url.redirect("http://[fd00:ec2::254]/a/", twin), Redirect::Slash);
+        assert_eq!(url.redirect("http://[fd00:ec2::255]/a/", twin), Redirect::Stranger);
+        let url = Url::parse("http://h/a/b?q=1").unwrap();
         assert_eq!(url.with_slash().target, "/a/b/?q=1");
     }
 }
