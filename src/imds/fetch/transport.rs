@@ -296,7 +296,11 @@ impl Dialer<'_> {
             let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
         };
         let thread = std::thread::Builder::new().name("resolver".to_owned()).spawn(work);
-        let until = budget.until(budget.limits.resolve);
+        // An initramfs has no resolver, and its C library waits for one all the same: whoever knows
+        // the addresses anyway gives it a head start only.
+        let known = &self.endpoint.traits.resolve;
+        let limits = budget.limits;
+        let until = budget.until(if known.is_empty() { limits.resolve } else { limits.head_start });
         let mut why = thread.err().map(|err| IoText(&err).to_string());
         let mut found = Vec::new();
         while why.is_none() && found.is_empty() {
@@ -315,7 +319,6 @@ impl Dialer<'_> {
             }
         }
         if let Some(why) = why {
-            let known = &self.endpoint.traits.resolve;
             if known.is_empty() {
                 return Err(Trouble::broken(format!("cannot resolve '{name}': {why}")));
             }
