@@ -7,6 +7,8 @@ mod app;
 mod cli;
 mod dispatch;
 #[cfg(feature = "imds")]
+mod imds;
+#[cfg(feature = "imds")]
 mod imdsd;
 mod slipway;
 #[cfg(feature = "update")]
@@ -22,6 +24,8 @@ use app::Applet;
 
 /// Every applet of this build, sorted by canonical name.
 static APPLETS: &[&Applet] = &[
+    #[cfg(feature = "imds")]
+    &imds::APPLET,
     #[cfg(feature = "imds")]
     &imdsd::APPLET,
     &slipway::APPLET,

@@ -53,7 +53,7 @@ impl<T> Verb<T> {
         self
     }
 
-    pub(super) const fn name(&self) -> &'static str {
+    pub(crate) const fn name(&self) -> &'static str {
         self.info.name
     }
 

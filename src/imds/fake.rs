@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use super::model::{Endpoint, Failure, Reply, Request, WellKnown};
 use super::source::Source;
 
+type Question = (Option<WellKnown>, Option<String>);
+
 /// Unset keys are absent.
 #[derive(Default)]
 pub(crate) struct Fake {
     endpoint: Option<Endpoint>,
-    answers: BTreeMap<(Option<WellKnown>, Option<String>), Result<Vec<u8>, Failure>>,
+    answers: BTreeMap<Question, Result<Vec<u8>, Failure>>,
     requests: Vec<Request>,
 }
 

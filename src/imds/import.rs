@@ -15,7 +15,9 @@ use log::Level;
 use serde_json::{Value, json};
 
 use super::measure;
-use super::model::{Failure, Request, WellKnown};
+use super::model::{Endpoint, Failure, Request, WellKnown};
+use super::normal;
+use super::providers;
 use super::source::Source;
 use super::userdata::{self, Credential, NoUserData, UserData};
 use crate::ctx::Ctx;
@@ -90,8 +92,28 @@ fn fetch(source: &mut dyn Source, name: WellKnown) -> Fetched {
     }
 }
 
-/// DIFFERS: the peer imports the first key only. Where the provider is one we know, all its keys
-/// are taken, one per line; a key name that was configured otherwise is taken as it is.
+/// Finds all SSH keys where the endpoint's key for them is the one that its provider has by
+/// default; for [`gather`].
+///
+/// DIFFERS: the peer imports the first key only.
+pub fn provider_keys(
+    ctx: &Ctx,
+) -> impl Fn(&mut dyn Source) -> Result<Option<Vec<String>>, Failure> + use<'_> {
+    move |source| {
+        if ctx.is_strict_compat() {
+            return Ok(None);
+        }
+        let endpoint = source.endpoint()?;
+        let row = endpoint.vendor.as_deref().and_then(providers::builtin);
+        let key = |endpoint: &Endpoint| endpoint.well_known.get(&WellKnown::SshKey).cloned();
+        if row.is_none_or(|row| key(&row) != key(&endpoint)) {
+            return Ok(None);
+        }
+        normal::ssh_keys(ctx, source).map(Some)
+    }
+}
+
+/// All keys, one per line, or the provider's own answer as it is.
 fn ssh_keys(source: &mut dyn Source, all_keys: SshKeys<'_>) -> Fetched {
     match all_keys(source) {
         Ok(None) => fetch(source, WellKnown::SshKey),

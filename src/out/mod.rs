@@ -62,6 +62,8 @@ pub enum Color {
     HighlightYellow,
     /// Possible.
     HighlightBlue,
+    /// Labels.
+    BrightBlue,
     /// Important.
     Highlight,
     /// Unimportant.
@@ -77,6 +79,7 @@ impl Color {
             (Self::HighlightRed, _) => "\x1b[0;1;31m",
             (Self::HighlightGreen, _) => "\x1b[0;1;32m",
             (Self::HighlightBlue, _) => "\x1b[0;1;34m",
+            (Self::BrightBlue, _) => "\x1b[0;94m",
             (Self::Highlight, _) => "\x1b[0;1;39m",
             (Self::HighlightYellow, Colors::C16) => "\x1b[0;1;33m",
             (Self::HighlightYellow, Colors::C256) => "\x1b[0;1;33m\x1b[0;1;38:5:185m",

@@ -48,7 +48,7 @@ fn compare(tool: &str, problems: &mut Vec<String>) {
 #[test]
 fn option_tables_are_those_of_systemd_262() {
     let mut problems = Vec::new();
-    for tool in ["systemd-imdsd", "systemd-sysupdate", "varlinkctl"] {
+    for tool in ["systemd-imds", "systemd-imdsd", "systemd-sysupdate", "varlinkctl"] {
         compare(tool, &mut problems);
     }
     assert!(problems.is_empty(), "{}", problems.join("\n"));
