@@ -17,6 +17,8 @@ mod conf;
 mod format;
 #[path = "targets/gpt.rs"]
 mod gpt;
+#[path = "targets/metadata.rs"]
+mod metadata;
 #[path = "targets/net.rs"]
 mod net;
 #[path = "targets/unpack.rs"]
@@ -48,6 +50,12 @@ pub const TARGETS: &[Target] = &[
         run: format::manifest,
         seeds: format::manifest_seeds,
         words: &["BEST-BEFORE-", "  ", " *", "\n", "../", "2099-1-1", "%", "\\", "\r"],
+    },
+    Target {
+        name: "normal",
+        run: metadata::normal,
+        seeds: metadata::normal_seeds,
+        words: metadata::NORMAL_WORDS,
     },
     Target {
         name: "number",
@@ -95,6 +103,12 @@ pub const TARGETS: &[Target] = &[
         words: &["~", "^", "-", ".", "\n", "0", "rc", "_"],
     },
     Target { name: "words", run: conf::words, seeds: conf::words_seeds, words: conf::WORDS_WORDS },
+    Target {
+        name: "yaml",
+        run: metadata::yaml,
+        seeds: metadata::yaml_seeds,
+        words: metadata::YAML_WORDS,
+    },
 ];
 
 /// The target with this name.
