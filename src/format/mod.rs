@@ -12,6 +12,8 @@ pub mod manifest;
 pub mod netlink;
 pub mod number;
 pub mod pattern;
+#[cfg(feature = "imds")]
+pub mod smbios;
 pub mod version;
 #[cfg(feature = "imds")]
 pub mod yaml;

@@ -16,9 +16,13 @@ use crate::conf::cmdline::{self, Cmdline};
 use crate::conf::value;
 use crate::ctx::Ctx;
 use crate::error::Result;
+use crate::format::smbios;
 
 /// LIMIT: bytes of one string of the firmware.
 const STRING_MAX: u64 = 4096;
+
+/// LIMIT: bytes of the firmware's tables.
+const TABLE_MAX: u64 = 1 << 20;
 
 /// LIMIT: words of the kernel command line, and bytes of one, that are asked for.
 const WORDS_MAX: usize = 256;
@@ -80,7 +84,10 @@ pub fn read(ctx: &Ctx) -> Result<Option<Identity>> {
         log::debug!("Running in a container, not looking for a metadata service.");
         return Ok(None);
     }
-    let mut identity = directory(ctx).map(|directory| from_sysfs(&directory)).unwrap_or_default();
+    let mut identity = match directory(ctx) {
+        Some(directory) => from_sysfs(&directory),
+        None => from_tables(ctx).unwrap_or_default(),
+    };
     identity.words = line
         .words()
         .filter(|word| !word.is_empty() && word.len() <= WORD_MAX)
@@ -124,11 +131,34 @@ fn from_sysfs(directory: &Path) -> Identity {
     }
 }
 
+/// What the kernel would say if it had been built to: from the tables themselves.
+fn from_tables(ctx: &Ctx) -> Option<Identity> {
+    let read = |name: &str| {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(ctx.sys("firmware/dmi/tables").join(name)).ok()?;
+        file.take(TABLE_MAX).read_to_end(&mut bytes).ok()?;
+        Some(bytes)
+    };
+    let version = smbios::version(&read("smbios_entry_point")?)?;
+    let strings = smbios::parse(&read("DMI")?, version);
+    let text = |text: &Option<String>| cleaned(text.as_deref().unwrap_or_default());
+    Some(Identity {
+        modalias: Some(strings.modalias()),
+        chassis_asset_tag: text(&strings.chassis_asset_tag).unwrap_or_default(),
+        product_serial: text(&strings.product_serial).unwrap_or_default(),
+        product_uuid: strings.product_uuid.unwrap_or_default(),
+        words: Vec::new(),
+    })
+}
+
 /// A string without its end of line and blanks there. One with control characters is none.
 fn string(path: &Path) -> Option<String> {
     let mut bytes = Vec::new();
     fs::File::open(path).ok()?.take(STRING_MAX).read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
+    cleaned(&String::from_utf8_lossy(&bytes))
+}
+
+fn cleaned(text: &str) -> Option<String> {
     let text = text.trim_ascii_end();
     (!text.contains(char::is_control)).then(|| text.to_owned())
 }

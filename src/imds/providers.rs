@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use super::identity::{self, Identity};
@@ -21,13 +23,25 @@ use super::model::{Endpoint, Traits, WellKnown};
 use crate::conf::search::{Found, SearchPath};
 use crate::ctx::Ctx;
 use crate::error::{Context as _, Result};
-use crate::format::hwdb::{self, Record};
+use crate::format::hwdb::{self, Record, trie};
 
 /// The table.
 const TABLE: &str = include_str!("providers.hwdb");
 
 /// The peer's file with the same meaning; a mask for it hides our table too.
 const TABLE_NAME: &str = "40-imds.hwdb";
+
+/// Where the compiled database is; the first one counts.
+const COMPILED: [&str; 4] = [
+    "/etc/systemd/hwdb/hwdb.bin",
+    "/etc/udev/hwdb.bin",
+    "/usr/lib/systemd/hwdb/hwdb.bin",
+    "/usr/lib/udev/hwdb.bin",
+];
+
+/// How much of it is read at once, and LIMIT: how much is kept.
+const PAGE_SIZE: usize = 4096;
+const PAGES_MAX: usize = 256;
 
 /// LIMIT: bytes of a text file. Larger ones are lists of hardware.
 const TEXT_MAX: u64 = 256 << 10;
@@ -96,7 +110,13 @@ fn find(ctx: &Ctx, identity: &Identity, is_strict: bool) -> Result<Option<Proper
             return Ok(Some(udev));
         }
     }
-    let text = text_files(ctx, identity, is_strict)?;
+    let compiled = compiled_database(ctx, identity);
+    if let Some(found) = &compiled
+        && is_relevant(found)
+    {
+        return Ok(compiled);
+    }
+    let text = text_files(ctx, identity, is_strict, compiled.is_some())?;
     if !SearchPath::standard(ctx, "udev/hwdb.d").is_masked(TABLE_NAME)?
         && let Some(mut row) = matching(identity, is_strict)
     {
@@ -157,10 +177,84 @@ fn udev_database(ctx: &Ctx) -> Properties {
     lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
-/// The text files of the hardware database that speak of metadata.
-fn text_files(ctx: &Ctx, identity: &Identity, is_strict: bool) -> Result<Properties> {
+/// What the first compiled database that can be read says; `None` where there is none.
+fn compiled_database(ctx: &Ctx, identity: &Identity) -> Option<Properties> {
+    COMPILED.iter().find_map(|path| {
+        let path = ctx.at(path);
+        let mut pages = FilePages::open(&path)?;
+        let mut found = Properties::new();
+        for name in identity.names() {
+            match trie::query(&mut pages, &name) {
+                Ok(more) => found.extend(more),
+                Err(broken) => {
+                    log::warn!("Failed to use '{}', ignoring: {broken}", path.display());
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    })
+}
+
+/// A file of which single pages are read, and kept.
+struct FilePages {
+    file: fs::File,
+    pages: BTreeMap<u64, Vec<u8>>,
+}
+
+impl FilePages {
+    fn open(path: &Path) -> Option<Self> {
+        Some(Self { file: fs::File::open(path).ok()?, pages: BTreeMap::new() })
+    }
+
+    fn page(&mut self, number: u64) -> Option<&Vec<u8>> {
+        if !self.pages.contains_key(&number) {
+            if self.pages.len() >= PAGES_MAX {
+                self.pages.clear();
+            }
+            let mut page = vec![0; PAGE_SIZE];
+            let count = self.file.read_at(&mut page, number.checked_mul(PAGE_SIZE as u64)?).ok()?;
+            page.truncate(count);
+            self.pages.insert(number, page);
+        }
+        self.pages.get(&number)
+    }
+}
+
+impl trie::Pages for FilePages {
+    fn read(&mut self, offset: u64, buffer: &mut [u8]) -> bool {
+        let mut at = offset;
+        let mut rest = buffer;
+        while !rest.is_empty() {
+            let skip = (at % PAGE_SIZE as u64) as usize;
+            let page = self.page(at / PAGE_SIZE as u64);
+            let Some(bytes) = page.and_then(|page| page.get(skip..)).filter(|b| !b.is_empty())
+            else {
+                return false;
+            };
+            let count = bytes.len().min(rest.len());
+            let (now, later) = rest.split_at_mut(count);
+            now.copy_from_slice(bytes.get(..count).unwrap_or_default());
+            rest = later;
+            at = at.saturating_add(count as u64);
+        }
+        true
+    }
+}
+
+/// The text files of the hardware database that speak of metadata. Those of the system are in the
+/// compiled one already, where there is one.
+fn text_files(
+    ctx: &Ctx,
+    identity: &Identity,
+    is_strict: bool,
+    has_compiled: bool,
+) -> Result<Properties> {
     let mut found = Properties::new();
-    let files = SearchPath::standard(ctx, "udev/hwdb.d").list(".hwdb")?;
+    let mut files = SearchPath::standard(ctx, "udev/hwdb.d").list(".hwdb")?;
+    if has_compiled {
+        files.retain(|file| !file.path.starts_with(ctx.at("/usr")));
+    }
     if files.is_empty() {
         return Ok(found);
     }

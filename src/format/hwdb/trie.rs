@@ -278,7 +278,6 @@ impl<'a> Walk<'a> {
         for _ in 0..node.values_count {
             self.spend(1)?;
             let (key, value) = (self.number(at)?, self.number(at.saturating_add(8))?);
-            // LIMIT-free: both are bounded strings.
             let place = if self.value_size >= VALUE_SIZE {
                 let place = self.number(at.saturating_add(24))?;
                 // Line, then priority of the file.
@@ -299,5 +298,100 @@ impl<'a> Walk<'a> {
             at = at.checked_add(self.value_size).ok_or(Broken::Offset)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BIN: &[u8] = include_bytes!("../../../tests/vectors/hwdb/hwdb.bin");
+    const QUERIES: &str = include_str!("../../../tests/vectors/hwdb/queries.txt");
+    const TEXTS: [&str; 3] = [
+        include_str!("../../../tests/vectors/hwdb/10-first.hwdb"),
+        include_str!("../../../tests/vectors/hwdb/20-patterns.hwdb"),
+        include_str!("../../../tests/vectors/hwdb/30-last.hwdb"),
+    ];
+
+    fn ask(mut bytes: &[u8], name: &str) -> Result<BTreeMap<String, String>, Broken> {
+        query(&mut bytes, name)
+    }
+
+    #[test]
+    fn the_compiled_form_and_the_text_say_what_the_peer_says() {
+        let mut count = 0;
+        for block in QUERIES.split("@ ").skip(1) {
+            let (name, rest) = block.split_once('\n').unwrap();
+            let expected: BTreeMap<String, String> = rest
+                .lines()
+                .map(|line| line.split_once('=').unwrap())
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .collect();
+            assert_eq!(ask(BIN, name), Ok(expected.clone()), "{name}");
+            let mut text = BTreeMap::new();
+            for record in TEXTS.iter().flat_map(|text| super::super::records(text)) {
+                if record.is_match(name) {
+                    let own =
+                        |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+                    text.extend(record.properties.iter().map(own));
+                }
+            }
+            assert_eq!(text, expected, "{name}");
+            count += 1;
+        }
+        assert_eq!(count, 17);
+    }
+
+    #[test]
+    fn every_truncation_is_an_error_or_an_answer() {
+        for end in 0..BIN.len() {
+            let result = ask(&BIN[..end], "test:abc");
+            assert!(end >= HEADER_SIZE || result == Err(Broken::Magic));
+        }
+        assert_eq!(ask(&BIN[..HEADER_SIZE], "test:abc"), Err(Broken::Offset));
+    }
+
+    #[test]
+    fn every_number_at_its_maximum_or_pointing_back_ends() {
+        for at in (8..BIN.len() - 8).step_by(4) {
+            for number in [u64::MAX, u64::MAX / 2, 0, 80, 1 << 40] {
+                let mut bytes = BIN.to_vec();
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+                for name in ["test:abc", "dmi:bvnAcme:svnAcme:pnBox1:x:"] {
+                    let _ = ask(&bytes, name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cycles_end_at_a_bound() {
+        // A node at 80 that is its own child for `*` and for `a`, and has a value that matches.
+        let mut bytes = MAGIC.to_vec();
+        for number in [262u64, 176, 80, 24, 16, 32, 80, 96, 0] {
+            bytes.extend(number.to_le_bytes());
+        }
+        for number in [0u64, 2, 0, u64::from(b'*'), 80, u64::from(b'a'), 80] {
+            bytes.extend(number.to_le_bytes());
+        }
+        assert_eq!(ask(&bytes, "aaaa"), Err(Broken::Endless));
+        // A chain of one child each, as deep as a pattern may be.
+        let mut deep = bytes[..80].to_vec();
+        for index in 0..3000u64 {
+            let next = 80 + (index + 1) * 40;
+            for number in [0u64, 1, 0, u64::from(b'*'), next] {
+                deep.extend(number.to_le_bytes());
+            }
+        }
+        assert_eq!(ask(&deep, "aaaa"), Err(Broken::Endless));
+    }
+
+    #[test]
+    fn foreign_files_are_refused() {
+        assert_eq!(ask(b"", "x"), Err(Broken::Magic));
+        assert_eq!(ask(&[0; 200], "x"), Err(Broken::Magic));
+        let mut bytes = BIN.to_vec();
+        bytes[32] = 8;
+        assert_eq!(ask(&bytes, "x"), Err(Broken::Header));
     }
 }
