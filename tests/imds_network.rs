@@ -78,26 +78,6 @@ fn read(root: &Path, path: &str) -> Option<String> {
 const NETWORK: &str = "run/systemd/network/85-imds-early.network";
 const RECORDS: &str = "run/systemd/resolve/static.d/imds-endpoint.rr";
 
-/// The endpoint that a case describes. Reading stops at what is bad, as everywhere.
-fn described(line: &Cmdline) -> Option<Endpoint> {
-    let mut endpoint = Endpoint::default();
-    for (key, value) in line.pairs(false) {
-        let value = value.map(str::to_owned)?;
-        match key.strip_prefix("systemd.imds.")? {
-            "vendor" => endpoint.vendor = Some(value),
-            "data_url" => endpoint.data_url = Some(value),
-            "address_ipv4" => match value.parse() {
-                Ok(address) => endpoint.address_ipv4 = Some(address),
-                Err(_) => break,
-            },
-            "address_ipv6" => endpoint.address_ipv6 = Some(value.parse().unwrap()),
-            "network" if Mode::parse(&value).is_none() => break,
-            _ => {}
-        }
-    }
-    Some(endpoint)
-}
-
 #[test]
 fn both_files_are_written_as_the_peer_writes_them() {
     let text = include_str!("vectors/imds/setup-network.json");
@@ -110,7 +90,7 @@ fn both_files_are_written_as_the_peer_writes_them() {
             .with_kernel("/nonexistent", "/nonexistent")
             .with_env("SYSTEMD_PROC_CMDLINE", case["cmdline"].as_str().unwrap());
         let line = Cmdline::load(&ctx).unwrap();
-        let found = described(&line);
+        let found = slipway::imds::endpoint::resolve(&ctx, &Default::default()).unwrap();
         let usable = found.filter(|endpoint| endpoint.data_url.is_some());
         assert_eq!(usable.is_none(), case["exit"] == 6, "{name}");
         if let Some(endpoint) = usable {

@@ -93,10 +93,7 @@ impl Mode {
 }
 
 fn is_bad_address(key: &str, value: &str) -> bool {
-    match value.parse::<IpAddr>() {
-        Ok(address) => address.is_ipv4() != key.ends_with("ipv4"),
-        Err(_) => !value.is_empty(),
-    }
+    value.parse::<IpAddr>().map_or(true, |address| address.is_ipv4() != key.ends_with("ipv4"))
 }
 
 /// The service's addresses, IPv4 first.
@@ -143,6 +140,7 @@ mod tests {
             ("systemd.imds.network=locked rd.systemd.imds.network=unlocked", Mode::Locked),
             ("systemd.imds.address_ipv4=bogus systemd.imds.network=locked", Mode::Unlocked),
             ("systemd.imds.address_ipv4=::1 systemd.imds.network=locked", Mode::Unlocked),
+            ("systemd.imds.address_ipv4= systemd.imds.network=locked", Mode::Unlocked),
             ("systemd.imds.address_ipv6=::1 systemd.imds.network=locked", Mode::Locked),
         ] {
             assert_eq!(mode(line), expected, "{line}");
