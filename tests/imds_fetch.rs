@@ -348,6 +348,19 @@ fn statuses_of_a_service_that_starts_are_believed_after_its_first_value_defect_6
 }
 
 #[test]
+fn what_is_known_to_take_its_time_is_not_given_up_after_ten_attempts_defect_6() {
+    let script = (0..30).map(|_| status(410, "")).chain([ok("v")]);
+    let service = Service::start(script);
+    let traits = Traits {
+        retry_statuses: vec![410],
+        retry_window: Some(Duration::from_secs(70)),
+        ..Traits::default()
+    };
+    let endpoint = Endpoint { traits, ..service.endpoint() };
+    assert_eq!(fetch(&session_of(&endpoint, quick()), "/key"), data("v"));
+}
+
+#[test]
 fn every_attempt_has_its_time_and_so_has_the_whole_defect_7() {
     let (result, service) = play([Act::Hang(Vec::new()), ok("v")]);
     assert_eq!(result, data("v"));

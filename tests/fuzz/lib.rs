@@ -42,6 +42,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "gpt", run: gpt::run, seeds: gpt::seeds, words: &["EFI PART"] },
     Target { name: "http", run: net::http, seeds: net::http_seeds, words: net::HTTP_WORDS },
+    Target { name: "http1", run: net::http1, seeds: net::http1_seeds, words: net::HTTP_WORDS },
     Target { name: "idl", run: varlink::idl, seeds: varlink::idl_seeds, words: varlink::IDL_WORDS },
     Target { name: "ini", run: conf::ini, seeds: conf::ini_seeds, words: conf::INI_WORDS },
     Target { name: "keyring", run: net::keyring, seeds: net::keyring_seeds, words: &[] },

@@ -269,7 +269,7 @@ impl Session {
             }
             _ => {
                 let what = format!("token from {}: HTTP status {status}", url.target);
-                Err(self.status(&answer, &url, what))
+                Err(self.status(&answer, &url, what, budget))
             }
         }
     }
@@ -318,15 +318,15 @@ impl Session {
             401 if self.endpoint.token_url.is_some() => Ok(Step::Renew),
             301 | 302 | 307 | 308 if answer.redirect(url) == Redirect::Slash => Ok(Step::Slash),
             _ if self.is_starting(status) && budget.can_retry() => {
-                Err(Trouble::Transient { what, after: self.after(&answer.head) })
+                Err(Trouble::Transient { what, after: self.after(&answer.head), is_slow: false })
             }
             404 => Err(Trouble::Final(Failure::KeyNotFound)),
-            _ => Err(self.status(&answer, url, what)),
+            _ => Err(self.status(&answer, url, what, budget)),
         }
     }
 
     /// What a status means that means the same for tokens and values.
-    fn status(&self, answer: &Answer, url: &Url, what: String) -> Trouble {
+    fn status(&self, answer: &Answer, url: &Url, what: String, budget: &Budget<'_>) -> Trouble {
         match answer.head.status {
             403 => Trouble::Final(Failure::NotAvailable),
             301 | 302 | 303 | 307 | 308 => match answer.redirect(url) {
@@ -334,7 +334,11 @@ impl Session {
                 _ => Trouble::broken(format!("{what}, redirects are not followed")),
             },
             status if retry::is_passing(status) => {
-                Trouble::Transient { what, after: self.after(&answer.head) }
+                let traits = &self.endpoint.traits;
+                // One that this cloud's service is known to give for a minute (410 of Azure).
+                let is_slow = traits.retry_statuses.contains(&status)
+                    && traits.retry_window.is_some_and(|window| budget.elapsed() < window);
+                Trouble::Transient { what, after: self.after(&answer.head), is_slow }
             }
             _ => Trouble::broken(what),
         }

@@ -13,15 +13,16 @@ use crate::imds::model::Failure;
 /// A step that went wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// May pass by itself; the service may have said after how long.
-    Transient { what: String, after: Option<Duration> },
+    /// May pass by itself; the service may have said after how long. What is known to take its
+    /// time does not use up attempts.
+    Transient { what: String, after: Option<Duration>, is_slow: bool },
     /// Will not.
     Final(Failure),
 }
 
 impl Trouble {
     pub(super) fn transient(what: impl Into<String>) -> Self {
-        Self::Transient { what: what.into(), after: None }
+        Self::Transient { what: what.into(), after: None, is_slow: false }
     }
 
     /// Talking to the service failed for good.
@@ -39,15 +40,17 @@ pub(super) struct Budget<'a> {
     pub(super) ctx: &'a Ctx,
     pub(super) limits: &'a Limits,
     pub(super) cancel: &'a Cancel,
-    /// When [`Ctx::monotonic`] ends it all.
+    /// When, by [`Ctx::monotonic`], it began and will end.
+    began: Duration,
     deadline: Duration,
     failures: u32,
 }
 
 impl<'a> Budget<'a> {
     pub(super) fn new(ctx: &'a Ctx, limits: &'a Limits, cancel: &'a Cancel) -> Self {
-        let deadline = ctx.monotonic().saturating_add(limits.overall);
-        Self { ctx, limits, cancel, deadline, failures: 0 }
+        let began = ctx.monotonic();
+        let deadline = began.saturating_add(limits.overall);
+        Self { ctx, limits, cancel, began, deadline, failures: 0 }
     }
 
     /// The earlier of `limit` from now and the end of it all.
@@ -72,6 +75,11 @@ impl<'a> Budget<'a> {
         if now >= until { Err(Trouble::transient(what())) } else { Ok(()) }
     }
 
+    /// Since it began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.ctx.monotonic().saturating_sub(self.began)
+    }
+
     /// Is there time and an attempt for one more?
     pub(super) fn can_retry(&self) -> bool {
         self.failures < self.limits.retries
@@ -80,11 +88,11 @@ impl<'a> Budget<'a> {
 
     /// Waits before the next attempt, or says why there is none.
     pub(super) fn pause(&mut self, trouble: Trouble) -> Result<(), Failure> {
-        let (what, after) = match trouble {
-            Trouble::Transient { what, after } => (what, after),
+        let (what, after, is_slow) = match trouble {
+            Trouble::Transient { what, after, is_slow } => (what, after, is_slow),
             Trouble::Final(failure) => return Err(failure),
         };
-        if self.failures >= self.limits.retries {
+        if self.failures >= self.limits.retries && !is_slow {
             let text = format!("{what} (gave up after {} attempts)", self.failures + 1);
             return Err(Failure::CommunicationFailure(text));
         }
@@ -192,7 +200,8 @@ mod tests {
         let (ctx, cancel, limits) = (Ctx::host([]), Cancel::new(), Limits::default());
         let mut budget = Budget::new(&ctx, &limits, &cancel);
         let after = Some(Duration::MAX);
-        let failure = budget.pause(Trouble::Transient { what: "x".into(), after }).unwrap_err();
+        let trouble = Trouble::Transient { what: "x".into(), after, is_slow: false };
+        let failure = budget.pause(trouble).unwrap_err();
         assert!(matches!(failure, Failure::Timeout(_)), "{failure:?}");
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use slipway::crypto::openpgp::{Keyring, Policy, verify};
 use slipway::ctx::{Clock, Ctx};
+use slipway::format::http1::{Malformed, Reader};
 use slipway::http::url::Url;
 use slipway::http::{Client, Options};
 
@@ -109,6 +110,68 @@ pub fn http_seeds() -> Vec<Vec<u8>> {
     ]
     .map(|text| text.as_bytes().to_vec())
     .to_vec()
+}
+
+/// Answers one after the other, as a metadata service gives them on one connection. However the
+/// bytes are cut, they are the same answers.
+pub fn http1(bytes: &[u8]) -> u64 {
+    let mut rest = bytes;
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let whole = answer(rest, rest.len().max(1));
+        assert_eq!(answer(rest, 1), whole);
+        assert_eq!(answer(rest, 13), whole);
+        seen.push(whole.as_ref().map(|it| (it.status / 100, it.body.is_empty())).map_err(|e| *e));
+        let Ok(answer) = whole else { break };
+        assert!(answer.body.len() <= HTTP1_MAX && answer.used <= rest.len());
+        let is_success = (200..300).contains(&answer.status);
+        assert!(is_success || answer.body.is_empty(), "an error page is no data");
+        if !answer.is_reusable {
+            break;
+        }
+        rest = rest.get(answer.used..).unwrap_or_default();
+    }
+    kind(&seen)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    body: Vec<u8>,
+    is_reusable: bool,
+    used: usize,
+}
+
+const HTTP1_MAX: usize = 64;
+
+fn answer(bytes: &[u8], piece: usize) -> Result<Answer, Malformed> {
+    let mut reader = Reader::new(HTTP1_MAX);
+    let mut used = 0;
+    for piece in bytes.chunks(piece) {
+        used += reader.feed(piece)?;
+        if reader.is_complete() {
+            break;
+        }
+    }
+    if !reader.is_complete() {
+        reader.end()?;
+        assert!(reader.is_complete() && !reader.is_reusable());
+    }
+    let is_reusable = reader.is_reusable();
+    let (head, body) = reader.into_parts();
+    Ok(Answer { status: head.status, body, is_reusable, used })
+}
+
+pub fn http1_seeds() -> Vec<Vec<u8>> {
+    let mut seeds = http_seeds();
+    let more = [
+        "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx",
+        "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+        "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 401 No\r\nContent-Length: 4\r\n\r\npage",
+        "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n1\nx\n0\n\n",
+    ];
+    seeds.extend(more.map(|text| text.as_bytes().to_vec()));
+    seeds
 }
 
 /// A URL, and on the next line what a redirect from it says. What goes over the wire is a URL of
