@@ -192,19 +192,21 @@ impl Engine {
         if interfaces::is_loopback(&known.endpoint) {
             return inner.direct(known, question, None, start + LIMIT_DIRECT);
         }
+        let deadline = start + LIMIT_SEARCH;
         let Some(pinned) = inner.pinned() else {
-            return search::search(inner, known, question, start + LIMIT_SEARCH);
+            return search::search(inner, known, question, deadline);
         };
-        match inner.direct(known, question, Some(pinned.clone()), start + LIMIT_DIRECT) {
-            // DIFFERS: the peer stays with an interface that has died until somebody else removes
-            // its file; here it is forgotten, and the others get what is left of the time.
-            Err(Failure::CommunicationFailure(reason)) => {
-                log::info!("Interface {} does not work any more: {reason}", pinned.name);
-                inner.unpin();
-                search::search(inner, known, question, start + LIMIT_SEARCH)
-            }
-            answer => answer,
+        let answer = inner.direct(known, question, Some(pinned.clone()), start + LIMIT_DIRECT);
+        // DIFFERS: the peer stays with an interface that has died until somebody else removes its
+        // file; here the others get what is left of the time.
+        if matches!(answer, Err(Failure::CommunicationFailure(_)))
+            && let Some(others) = search::others(inner, &pinned)
+        {
+            log::info!("Interface {} does not work any more, looking for another.", pinned.name);
+            inner.unpin();
+            return search::among(inner, known, question, deadline, others).or(answer);
         }
+        answer
     }
 }
 

@@ -54,8 +54,16 @@ fn get(engine: &Engine, call: &mut Call<'_>) -> Result<Answer> {
     Answer::reply(members)
 }
 
+/// Members that may be absent but not null. COMPAT(262): the others may be both.
+const NEVER_NULL: [&str; 5] =
+    ["key", "wellKnown", "cache", "wait", "allowInteractiveAuthentication"];
+
 /// The parameters of `Get`.
 fn request(params: &Params<'_>) -> Result<Request> {
+    let is_null = |name: &&str| params.members().get(*name).is_some_and(Value::is_null);
+    if let Some(name) = NEVER_NULL.iter().find(|name| is_null(name)) {
+        return Err(params.invalid(name));
+    }
     let well_known = match params.opt_str("wellKnown")? {
         None => None,
         Some(name) => Some(WellKnown::parse_wire(name).ok_or_else(|| params.invalid("wellKnown"))?),

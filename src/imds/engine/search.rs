@@ -10,7 +10,7 @@ use super::{Inner, Known, Question, Way};
 use crate::imds::fetch::Cancel;
 use crate::imds::interfaces::{self, Changes, INTERFACES_MAX};
 use crate::imds::model::{Failure, Reply};
-use crate::net::Link;
+use crate::net::{Interface, Link};
 
 /// How often somebody who watches for addresses looks whether that is wanted still.
 const WATCH_SLICE: Duration = Duration::from_millis(500);
@@ -54,24 +54,25 @@ pub(super) fn search(
     if let ([only], None) = (links.as_slice(), &changes) {
         return inner.direct(known, question, Some(only.interface.clone()), deadline);
     }
-    let (sender, events) = mpsc::channel();
-    let mut search = Search {
-        inner,
-        known,
-        question,
-        deadline,
-        sender,
-        events,
-        cancel: Cancel::default(),
-        seen: BTreeMap::new(),
-        running: BTreeSet::new(),
-        waiting: Vec::new(),
-        last: None,
-    };
-    search.start(links);
-    let answer = search.run(changes);
-    search.cancel.cancel();
-    answer
+    Search::new(inner, known, question, deadline).run(links, changes)
+}
+
+/// The interfaces worth asking through when this one has failed; none where it is the only one.
+pub(super) fn others(inner: &Inner, failed: &Interface) -> Option<Vec<Link>> {
+    let mut links = interfaces::candidates(inner.network.links().ok()?);
+    links.retain(|link| link.interface.index != failed.index);
+    (!links.is_empty()).then_some(links)
+}
+
+/// Asks through these interfaces.
+pub(super) fn among(
+    inner: &Arc<Inner>,
+    known: &Known,
+    question: &Question,
+    deadline: Duration,
+    links: Vec<Link>,
+) -> Answer {
+    Search::new(inner, known, question, deadline).run(links, None)
 }
 
 struct Search<'a> {
@@ -91,7 +92,38 @@ struct Search<'a> {
     last: Option<Failure>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(
+        inner: &'a Arc<Inner>,
+        known: &'a Known,
+        question: &'a Question,
+        deadline: Duration,
+    ) -> Self {
+        let (sender, events) = mpsc::channel();
+        Self {
+            inner,
+            known,
+            question,
+            deadline,
+            sender,
+            events,
+            cancel: Cancel::default(),
+            seen: BTreeMap::new(),
+            running: BTreeSet::new(),
+            waiting: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Begins, and goes on until there is an answer or nothing left to hope for.
+    fn run(mut self, links: Vec<Link>, changes: Option<Box<dyn Changes>>) -> Answer {
+        self.start(links);
+        let is_watching = changes.is_some_and(|changes| self.watch(changes));
+        let answer = self.wait(is_watching);
+        self.cancel.cancel();
+        answer
+    }
+
     /// Begins with those interfaces that have an address not used yet.
     fn start(&mut self, links: Vec<Link>) {
         for link in links {
@@ -136,8 +168,7 @@ impl Search<'_> {
         }
     }
 
-    fn run(&mut self, changes: Option<Box<dyn Changes>>) -> Answer {
-        let is_watching = changes.is_some_and(|changes| self.watch(changes));
+    fn wait(&mut self, is_watching: bool) -> Answer {
         loop {
             let is_over = !is_watching || (!self.question.wait && self.last.is_some());
             if self.running.is_empty() && is_over {
