@@ -9,6 +9,8 @@ mod dispatch;
 #[cfg(feature = "imds")]
 mod imds;
 #[cfg(feature = "imds")]
+mod imds_generator;
+#[cfg(feature = "imds")]
 mod imdsd;
 mod slipway;
 #[cfg(feature = "update")]
@@ -26,6 +28,8 @@ use app::Applet;
 static APPLETS: &[&Applet] = &[
     #[cfg(feature = "imds")]
     &imds::APPLET,
+    #[cfg(feature = "imds")]
+    &imds_generator::APPLET,
     #[cfg(feature = "imds")]
     &imdsd::APPLET,
     &slipway::APPLET,

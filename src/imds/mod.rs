@@ -15,6 +15,7 @@ pub mod engine;
 #[cfg(test)]
 pub(crate) mod fake;
 pub mod fetch;
+pub mod generator;
 pub mod identity;
 pub mod import;
 pub mod interfaces;
