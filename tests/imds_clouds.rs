@@ -478,3 +478,33 @@ fn identity_leads_to_values_at_the_real_addresses_of_each_cloud() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A machine without IPv4: the table's other address is asked (defect 15).
+#[test]
+fn clouds_with_an_ipv6_address_are_reached_without_ipv4_defect_15() {
+    let test = "clouds_with_an_ipv6_address_are_reached_without_ipv4_defect_15";
+    for name in ["amazon-ec2", "oracle-cloud-oci", "scaleway"] {
+        let (Some(server), Some(client)) = (Namespace::new(test), Namespace::new(test)) else {
+            return;
+        };
+        client.connect("nic0", &server, "peer0");
+        client.ip("addr add 2001:db8::2/64 dev nic0 nodad");
+        server.ip("addr add 2001:db8::1/64 dev peer0 nodad");
+        client.ip("route add default via 2001:db8::1 dev nic0");
+        let fixture = json(name);
+        let address = fixture["config"]["address_ipv6"].as_str().unwrap();
+        server.ip(&format!("addr add {address}/128 dev peer0 nodad"));
+        let listen = SocketAddr::new(address.parse().unwrap(), 80);
+        let mock = server.inside(|| MockCloud::fixture(name).listen(listen).start());
+        let world = World::cloud(name);
+        let ctx = world.ctx();
+        let got = client.inside(|| {
+            let mut engine = world.engine_unaided();
+            Normal::new(&ctx, &mut engine).unwrap().value("hostname")
+        });
+        let expected = fixture["expect"]["hostname"]["normalized"].as_str().map(str::to_owned);
+        assert_eq!(got, Ok(expected), "{name}");
+        let requests = mock.requests();
+        assert_eq!(requests[0].header("host"), Some(format!("[{address}]").as_str()), "{name}");
+    }
+}

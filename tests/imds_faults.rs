@@ -533,10 +533,38 @@ fn keep_log() {
 /// The answer to the token request dies on its way through a router: no answer arrives.
 fn hop_limit_is_hinted_at() {
     keep_log();
+    let hints = || {
+        let log = LOG.0.lock().unwrap();
+        log.iter().filter(|line| line.contains("hop limit")).count()
+    };
     let talk = Talk::new(with_tokens().always(PUT, Answer::stall()));
     assert!(talk.ask(KEY).is_err());
-    let log = LOG.0.lock().unwrap();
-    assert!(log.iter().any(|line| line.contains("hop limit")), "{log:?}");
+    assert_eq!(hints(), 1, "once is enough");
+
+    let test = "hop-limit";
+    let spaces = [Namespace::new(test), Namespace::new(test), Namespace::new(test)];
+    let [Some(client), Some(router), Some(server)] = spaces else { return };
+    client.connect("nic0", &router, "in0");
+    router.connect("out0", &server, "peer0");
+    client.ip("addr add 192.0.2.2/24 dev nic0");
+    router.ip("addr add 192.0.2.1/24 dev in0");
+    router.ip("addr add 198.51.100.1/24 dev out0");
+    server.ip("addr add 198.51.100.2/24 dev peer0");
+    client.ip("route add default via 192.0.2.1");
+    server.ip("route add default via 198.51.100.1");
+    let forward = "echo 1 >/proc/sys/net/ipv4/ip_forward";
+    assert!(router.command("sh").args(["-c", forward]).status().unwrap().success());
+    let listen: SocketAddr = "198.51.100.2:80".parse().unwrap();
+    let mock = server.inside(|| with_tokens().listen(listen).reply_ttl(1).start());
+    let endpoint = mock.endpoint();
+    let talk = Talk::at(mock, &endpoint, quick());
+    assert!(client.inside(|| talk.ask(KEY)).is_err());
+    assert!(talk.mock.count(PUT) > 0, "the requests got through");
+    assert_eq!(hints(), 2);
+    drop(talk);
+    let mock = server.inside(|| with_tokens().listen(listen).reply_ttl(2).start());
+    let talk = Talk::at(mock, &endpoint, quick());
+    assert_eq!(client.inside(|| talk.ask(KEY)), value());
 }
 
 /// The clouds' own paths: target and key of something that is text.
@@ -831,6 +859,15 @@ fn the_interface_that_answered_is_pinned_defect_16() {
     assert_eq!(reply.data, b"value");
     assert_eq!(std::fs::read_to_string(world.cache().join("ifname")).unwrap(), "live0\n");
     assert_eq!(mock.requests()[0].peer.ip().to_string(), "192.0.2.2");
+
+    // One that is gone is forgotten, and another one found.
+    std::fs::write(world.cache().join("ifname"), "gone0\n").unwrap();
+    let reply = client.inside(|| {
+        let mut engine = world.engine(world.peer_row(&mock));
+        engine.get(&Request { cache: Some(false), ..Request::key(KEY) }).unwrap()
+    });
+    assert_eq!(reply.data, b"value");
+    assert_eq!(std::fs::read_to_string(world.cache().join("ifname")).unwrap(), "live0\n");
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl World {
     pub fn peer_row(&self, mock: &Mock) -> Endpoint {
         let mut row = mock.endpoint();
         providers::add_traits(&mut row);
-        row
+        without_low_ports(row)
     }
 
     /// The row that this machine's firmware leads to, pointed at a server.
@@ -80,7 +80,7 @@ impl World {
         row.token_url = row.token_url.map(|url| mock.retarget(&url));
         (row.address_ipv4, row.address_ipv6) = (there.address_ipv4, there.address_ipv6);
         row.traits.resolve.clear();
-        row
+        without_low_ports(row)
     }
 
     /// An engine with this machine's cache and an endpoint.
@@ -121,6 +121,14 @@ impl World {
         found.sort();
         found
     }
+}
+
+/// Nobody but root has low source ports; the server must not ask for them then.
+fn without_low_ports(mut row: Endpoint) -> Endpoint {
+    if !rustix::process::geteuid().is_root() {
+        row.traits.low_port_paths.clear();
+    }
+    row
 }
 
 /// The bytes of a well-known name, and of what follows it.

@@ -228,16 +228,15 @@ impl MockCloud {
             self.reply_ttl,
         ));
         let mut addresses = Vec::new();
-        let mut deaf = Vec::new();
+        let mut kept = Vec::new();
         for (listener, is_open) in listeners {
             addresses.push(listener.local_addr().unwrap());
+            kept.push(listener.try_clone().unwrap());
             if is_open {
                 server::listen(listener, &shared);
-            } else {
-                deaf.push(listener);
             }
         }
-        Mock { addresses, shared, _deaf: deaf }
+        Mock { addresses, shared, listeners: kept }
     }
 }
 
@@ -280,7 +279,7 @@ pub fn has_ipv6() -> bool {
 pub struct Mock {
     addresses: Vec<SocketAddr>,
     shared: Arc<Shared>,
-    _deaf: Vec<TcpListener>,
+    listeners: Vec<TcpListener>,
 }
 
 impl Mock {
@@ -431,9 +430,9 @@ impl Mock {
 impl Drop for Mock {
     fn drop(&mut self) {
         self.shared.stop();
-        for address in &self.addresses {
-            // Wakes the listener, which then sees that it is stopped.
-            let _ = TcpStream::connect_timeout(address, Duration::from_millis(200));
+        for listener in &self.listeners {
+            // Wakes whoever accepts, and frees the address at once.
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Both);
         }
     }
 }

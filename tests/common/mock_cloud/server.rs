@@ -108,11 +108,17 @@ impl Shared {
     }
 }
 
-/// Accepts connections until the server stops.
+/// Accepts connections until the listener is shut down.
 pub(super) fn listen(listener: TcpListener, shared: &Arc<Shared>) {
     let shared = shared.clone();
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
+        loop {
+            let Ok((stream, _)) = listener.accept() else {
+                if shared.lock().is_stopped {
+                    return;
+                }
+                continue;
+            };
             let _ = stream.set_nodelay(true);
             if let Some(ttl) = shared.reply_ttl {
                 let _ = stream.set_ttl(ttl);
