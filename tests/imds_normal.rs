@@ -63,6 +63,8 @@ struct Cloud {
     endpoint: Endpoint,
     routes: BTreeMap<String, (u64, Vec<u8>)>,
     all_status: Option<u64>,
+    /// Requests after which nobody answers any more.
+    gone_after: Option<usize>,
     /// Targets that were asked for, in order.
     asked: Vec<String>,
 }
@@ -73,6 +75,7 @@ impl Cloud {
             endpoint: providers::builtin(fixture["vendor"].as_str().unwrap()).unwrap(),
             routes: BTreeMap::new(),
             all_status: None,
+            gone_after: None,
             asked: Vec::new(),
         };
         cloud.serve(&fixture["routes"]);
@@ -139,6 +142,9 @@ impl Source for Cloud {
         ];
         let target = Self::target(&url.concat());
         self.asked.push(target.clone());
+        if self.gone_after.is_some_and(|count| self.asked.len() > count) {
+            return Err(Failure::Timeout("nobody there".into()));
+        }
         let absent = (404, b"<html>404 - Not Found</html>".to_vec());
         let (status, data) = self.routes.get(&target).unwrap_or(&absent);
         match self.all_status.unwrap_or(*status) {
@@ -369,6 +375,57 @@ fn a_service_that_is_gone_is_asked_once() {
 }
 
 #[test]
+fn a_service_that_goes_away_leaves_what_it_said_before() {
+    let mut cloud = Cloud::of(&fixture("google-gcp"));
+    cloud.gone_after = Some(6);
+    let dump = normal::dump(&ctx(), &mut cloud).unwrap();
+    assert_eq!(dump["values"]["instance-id"], "1234567890123456789");
+    assert!(dump["failures"]["ssh-keys"].as_str().unwrap().contains("nobody there"));
+    // One time-out is enough; every further one would take 40 seconds.
+    assert_eq!(cloud.asked.len(), 7);
+}
+
+#[test]
+fn data_that_should_be_base64_and_are_not_are_told_defect_20() {
+    let mut cloud = Cloud::of(&fixture("oracle-cloud-oci"));
+    cloud.routes.insert("/opc/v2/instance/metadata/user_data".into(), (200, b"%%%".to_vec()));
+    let Err(Failure::System(_, text)) = value(&mut cloud, "userdata") else { panic!() };
+    assert!(text.contains("'userdata'") && text.contains("not Base64"), "{text}");
+    assert!(!text.contains("%%%"));
+}
+
+#[test]
+fn a_new_cloud_is_a_text_file() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |path: &str, text: &str| {
+        let path = root.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("sys/class/dmi/id/modalias", "dmi:bvnX:svnMyCloud:pnY:\n");
+    write("sys/devices/virtual/dmi/id/modalias", "dmi:bvnX:svnMyCloud:pnY:\n");
+    write(
+        "etc/udev/hwdb.d/70-mycloud.hwdb",
+        "dmi:*:svnMyCloud:*\n IMDS_VENDOR=my-cloud\n IMDS_DATA_URL=http://192.0.2.1/v9\n \
+         IMDS_KEY_ZONE=/place\n SLIPWAY_IMDS_VALUE_ZONE=@zone | json:/zone | strip-prefix:z-\n \
+         SLIPWAY_IMDS_VALUE_INSTANCE_ID=/ids | lines\n SLIPWAY_IMDS_VALUE_PROJECT=/project\n",
+    );
+    let ctx = ctx().with_root(root.path()).with_kernel("/proc", root.path().join("sys"));
+    let endpoint = providers::lookup(&ctx).unwrap().unwrap();
+    let mut cloud = Cloud::of(&fixture("vultr"));
+    cloud.endpoint = endpoint;
+    for (path, body) in [("place", "{\"zone\":\"z-7\"}"), ("ids", "\n a\r\nb\n"), ("project", "p")]
+    {
+        cloud.routes.insert(format!("/v9/{path}"), (200, body.into()));
+    }
+    assert_eq!(value(&mut cloud, "zone"), Ok(Some("7".into())));
+    assert_eq!(value(&mut cloud, "instance-id"), Ok(Some("a".into())));
+    // A name of one's own.
+    assert_eq!(value(&mut cloud, "project"), Ok(Some("p".into())));
+    assert_eq!(normal::dump(&ctx, &mut cloud).unwrap()["values"]["project"], "p");
+}
+
+#[test]
 fn user_data_that_are_no_text_are_marked() {
     let mut cloud = Cloud::of(&fixture("amazon-ec2"));
     cloud.routes.insert("/latest/user-data".into(), (200, vec![0x1f, 0x8b, 0, 0xff]));
@@ -417,6 +474,9 @@ fn every_recipe_of_the_table_is_understood() {
         for (name, text) in &endpoint.traits.recipes {
             if let Err(bad) = normal::recipe::Recipe::parse(text) {
                 panic!("{:?} {name}: {bad}", endpoint.vendor);
+            }
+            for end in 0..text.len() {
+                let _ = normal::recipe::Recipe::parse(&text[..end]);
             }
             count += 1;
         }
@@ -470,5 +530,8 @@ fn other_clouds_answer_as_their_documentation_says() {
         let dump = normal::dump(&ctx(), &mut cloud()).unwrap();
         assert_eq!(dump["failures"], Value::Null, "{vendor}");
         assert_eq!(dump["values"]["instance-id"], fixture["expect"]["instance-id"], "{vendor}");
+        for secret in ["placeholder-secret", "cGxhY2Vob2xkZXItc2VjcmV0"] {
+            assert!(!dump.to_string().contains(secret), "{vendor}");
+        }
     }
 }

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Why a language: a new cloud is then a text file. Words are separated by blanks, hence neither
-//! keys nor arguments contain any. Words are checked here, values where they come in.
+//! keys nor arguments contain any; nor `#`, which begins a comment in the table. Words are checked
+//! here, values where they come in.
 
 use std::fmt;
 
