@@ -416,8 +416,9 @@ fn parse_head(bytes: &[u8]) -> Result<Head, Malformed> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(bytes) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(Malformed::NotHttp),
+        // Both of us must see the end of the head in the same place.
+        Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
+        Ok(_) => return Err(Malformed::NotHttp),
         Err(httparse::Error::TooManyHeaders) => return Err(Malformed::HeadTooLong),
         Err(_) => return Err(Malformed::NotHttp),
     }

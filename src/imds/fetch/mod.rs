@@ -27,7 +27,7 @@ use crate::imds::model::{DATA_MAX, Endpoint, Failure, Mark};
 use crate::net::Interface;
 use request::Headers;
 use retry::{Budget, Trouble};
-use transport::{Broken, Connection, Dialer};
+use transport::{Broken, Connection, Dialer, Names};
 use url::{Redirect, Server, Url};
 
 /// LIMIT: idle connections that are kept.
@@ -95,6 +95,8 @@ pub struct Session {
     idle: Mutex<Vec<Connection>>,
     /// The address that connected last.
     preferred: Mutex<Option<IpAddr>>,
+    /// What the names in the URLs mean.
+    names: Names,
     /// Held by whoever asks for a token, so that only one does.
     renewal: Mutex<()>,
     /// The service has no tokens, whatever the endpoint says.
@@ -148,6 +150,7 @@ impl Session {
             limits,
             idle: Mutex::new(Vec::new()),
             preferred: Mutex::new(None),
+            names: Names::default(),
             renewal: Mutex::new(()),
             is_tokenless: AtomicBool::new(false),
             began: ctx.monotonic(),
@@ -404,8 +407,12 @@ impl Session {
         budget: &Budget<'_>,
     ) -> Result<Connection, Trouble> {
         let preferred = *lock(&self.preferred);
-        let dialer = Dialer { endpoint: &self.endpoint, route: &self.route, preferred };
-        let connection = dialer.connect(server, is_low, budget)?;
+        let dialer =
+            Dialer { endpoint: &self.endpoint, route: &self.route, preferred, names: &self.names };
+        let connection = dialer.connect(server, is_low, budget).inspect_err(|_| {
+            // A name may have moved.
+            lock(&self.names).clear();
+        })?;
         *lock(&self.preferred) = Some(connection.address.ip());
         Ok(connection)
     }

@@ -3,15 +3,16 @@
 //! Where a service is known by two addresses, both are tried: the URL's first, the other one a
 //! moment later, and who connects first is asked (defect 15 of the peer).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6, ToSocketAddrs as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use super::Route;
 use super::retry::{Budget, Trouble};
 use super::url::{Host, Server};
+use super::{Route, lock};
 use crate::error::IoText;
 use crate::format::http1::{Head, Malformed, Reader};
 use crate::imds::model::{Endpoint, FIREWALL_MARK, Failure, Mark};
@@ -41,7 +42,13 @@ pub(super) struct Dialer<'a> {
     pub(super) route: &'a Route,
     /// The address that answered last.
     pub(super) preferred: Option<IpAddr>,
+    /// What names have turned out to mean. A resolver that is not there takes seconds to say so,
+    /// which is to happen once.
+    pub(super) names: &'a Names,
 }
+
+/// Names with their addresses and ports.
+pub(super) type Names = Mutex<HashMap<(String, u16), Vec<SocketAddr>>>;
 
 /// One open connection.
 #[derive(Debug)]
@@ -263,7 +270,18 @@ impl Dialer<'_> {
                 let twin = v4.filter(|_| v6 == Some(*address));
                 [Some(first), twin.map(|twin| plain(twin.into()))].into_iter().flatten().collect()
             }
-            Host::Name(name) => self.resolve(name, port, budget)?,
+            Host::Name(name) => {
+                let asked = (name.clone(), port);
+                let known = lock(self.names).get(&asked).cloned();
+                match known {
+                    Some(known) => known,
+                    None => {
+                        let found = self.resolve(name, port, budget)?;
+                        lock(self.names).insert(asked, found.clone());
+                        found
+                    }
+                }
+            }
         };
         if let Some(preferred) = self.preferred {
             addresses.sort_by_key(|address| address.ip() != preferred);
@@ -548,7 +566,9 @@ mod tests {
             let interface = Some(crate::net::Interface { index, name: "x".into() });
             let route = Route { interface, mark: Mark::Off };
             let endpoint = Endpoint::default();
-            let dialer = Dialer { endpoint: &endpoint, route: &route, preferred: None };
+            let names = Names::default();
+            let dialer =
+                Dialer { endpoint: &endpoint, route: &route, preferred: None, names: &names };
             let racer = dialer.start(address, false, &budget).unwrap();
             net::wait(&[(racer.socket.as_fd(), true)], Duration::from_secs(10)).unwrap();
             dialer.check_local(&Racer { tie: Some(tie), ..racer })
@@ -558,6 +578,22 @@ mod tests {
         let text = "127.0.0.1 is not reached through 'x'".to_owned();
         assert_eq!(checked(4_000_000, Tie::Hint), Err(text));
         assert_eq!(checked(4_000_000, Tie::Device), Ok(()), "the kernel has seen to it");
+    }
+
+    #[test]
+    fn a_name_is_looked_up_once() {
+        let (ctx, cancel) = (Ctx::host([]), super::super::Cancel::new());
+        let (endpoint, route, names) = (Endpoint::default(), Route::default(), Names::default());
+        let dialer = Dialer { endpoint: &endpoint, route: &route, preferred: None, names: &names };
+        let server = Server { host: Host::Name("localhost".to_owned()), port: 7 };
+        let addresses = |resolve: Duration| {
+            let limits = super::super::Limits { resolve, ..super::super::Limits::default() };
+            dialer.addresses(&server, &Budget::new(&ctx, &limits, &cancel))
+        };
+        let first = addresses(Duration::from_secs(30)).unwrap();
+        assert!(first.iter().all(|address| address.ip().is_loopback() && address.port() == 7));
+        // No resolver answers in no time.
+        assert_eq!(addresses(Duration::ZERO), Ok(first));
     }
 
     #[test]
