@@ -17,6 +17,8 @@ mod conf;
 mod format;
 #[path = "targets/gpt.rs"]
 mod gpt;
+#[path = "targets/machine.rs"]
+mod machine;
 #[path = "targets/metadata.rs"]
 mod metadata;
 #[path = "targets/net.rs"]
@@ -43,6 +45,13 @@ pub const TARGETS: &[Target] = &[
     Target { name: "gpt", run: gpt::run, seeds: gpt::seeds, words: &["EFI PART"] },
     Target { name: "http", run: net::http, seeds: net::http_seeds, words: net::HTTP_WORDS },
     Target { name: "http1", run: net::http1, seeds: net::http1_seeds, words: net::HTTP_WORDS },
+    Target {
+        name: "hwdb",
+        run: machine::hwdb,
+        seeds: machine::hwdb_seeds,
+        words: machine::HWDB_WORDS,
+    },
+    Target { name: "hwdb-bin", run: machine::hwdb_bin, seeds: machine::hwdb_bin_seeds, words: &[] },
     Target { name: "idl", run: varlink::idl, seeds: varlink::idl_seeds, words: varlink::IDL_WORDS },
     Target { name: "ini", run: conf::ini, seeds: conf::ini_seeds, words: conf::INI_WORDS },
     Target { name: "keyring", run: net::keyring, seeds: net::keyring_seeds, words: &[] },
@@ -76,6 +85,7 @@ pub const TARGETS: &[Target] = &[
         seeds: format::pattern_seeds,
         words: &["@v", "@u", "@t", "@@", "**/", "/", "\\x40", "@h", "@m", "@s", " "],
     },
+    Target { name: "smbios", run: machine::tables, seeds: machine::tables_seeds, words: &[] },
     Target {
         name: "specifier",
         run: conf::specifier,

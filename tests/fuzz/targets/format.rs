@@ -114,7 +114,7 @@ pub fn manifest_seeds() -> Vec<Vec<u8>> {
     rows.iter().map(|row| base64(row["manifest_base64"].as_str().unwrap_or_default())).collect()
 }
 
-fn base64(text: &str) -> Vec<u8> {
+pub fn base64(text: &str) -> Vec<u8> {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let (mut bits, mut count, mut bytes) = (0_u32, 0, Vec::new());
     for c in text.bytes().filter_map(|c| alphabet.iter().position(|a| *a == c)) {
