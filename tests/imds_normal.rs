@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use slipway::ctx::{Clock, Ctx};
 use slipway::imds::normal::{self, Normal};
-use slipway::imds::{Endpoint, Failure, Reply, Request, Source, providers};
+use slipway::imds::{Endpoint, Failure, Reply, Request, Source, WellKnown, providers};
 
 const CLOUDS: [&str; 9] = [
     "alibaba-ecs",
@@ -191,6 +191,33 @@ fn every_name_has_one_meaning_on_nine_clouds() {
         }
     }
     assert!(count >= 80, "only {count} values");
+}
+
+#[test]
+fn the_peers_service_is_understood_too_defect_12() {
+    for vendor in CLOUDS {
+        let fixture = fixture(vendor);
+        let config = &fixture["config"];
+        let mut cloud = Cloud::of(&fixture);
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        // What GetVendorInfo of systemd 262 says, and no more.
+        cloud.endpoint = Endpoint {
+            vendor: text(&config["vendor"]),
+            data_url: text(&config["data_url"]),
+            data_url_suffix: text(&config["data_url_suffix"]),
+            ..Endpoint::default()
+        };
+        for (name, key) in config["well_known"].as_object().unwrap() {
+            let name = WellKnown::parse(name).unwrap();
+            cloud.endpoint.well_known.insert(name, text(key).unwrap());
+        }
+        for (name, expected) in fixture["expect"].as_object().unwrap() {
+            if name != "extra" {
+                let found = value(&mut cloud, name).unwrap();
+                assert_eq!(found.as_deref(), expected["normalized"].as_str(), "{vendor} {name}");
+            }
+        }
+    }
 }
 
 #[test]

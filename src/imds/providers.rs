@@ -87,6 +87,23 @@ pub fn add_traits(endpoint: &mut Endpoint) {
     }
 }
 
+/// Puts right the keys that the peer's table has wrong or lacks, where the endpoint is the peer's,
+/// unchanged: a service that is not ours tells those.
+pub fn mend_keys(endpoint: &mut Endpoint) {
+    let Some(row) = endpoint.vendor.as_deref().and_then(row) else { return };
+    if endpoint.data_url.as_ref() != row.get("IMDS_DATA_URL") {
+        return;
+    }
+    for name in WellKnown::ALL {
+        let plain = format!("IMDS_KEY_{}", name.property_name());
+        if let Some(own) = row.get(&format!("SLIPWAY_{plain}"))
+            && endpoint.well_known.get(&name) == row.get(&plain)
+        {
+            endpoint.well_known.insert(name, own.clone());
+        }
+    }
+}
+
 /// The endpoint that this machine's identity stands for.
 ///
 /// # Errors
