@@ -12,6 +12,7 @@ pub(crate) const PEER: &str = "systemd 262";
 
 /// Every feature a build may have, with a plus or a minus as in the peer's list.
 pub(crate) const FEATURES: &[&str] = &[
+    if cfg!(feature = "imds") { "+IMDS" } else { "-IMDS" },
     if cfg!(feature = "openpgp") { "+OPENPGP" } else { "-OPENPGP" },
     if cfg!(feature = "tls") { "+TLS" } else { "-TLS" },
     if cfg!(feature = "update") { "+UPDATE" } else { "-UPDATE" },
