@@ -268,6 +268,22 @@ fn socket_is_for_everybody_and_goes_with_the_service() {
 }
 
 #[test]
+fn service_keeps_no_privilege_but_those_of_its_requests() {
+    let daemon = Daemon::start(&[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+    };
+    // Low ports, network administration, raw sockets.
+    let network = 1 << 10 | 1 << 12 | 1 << 13;
+    for set in ["CapEff", "CapPrm"] {
+        assert_eq!(field(set) & !network, 0, "{set}");
+    }
+    assert_eq!(field("NoNewPrivs"), 1);
+}
+
+#[test]
 fn seventeenth_connection_of_a_user_is_refused() {
     let mock = mock();
     let daemon = Daemon::of(&mock);

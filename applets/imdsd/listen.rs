@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use ::slipway::error::{Context, Error, Result};
+use ::slipway::imds::cache::RUNTIME_DIR;
 use ::slipway::imds::engine::Engine;
 use ::slipway::imds::model::{INTERFACE, SOCKET};
 use ::slipway::imds::service;
 use ::slipway::notify::Notifier;
+use ::slipway::sys::privilege::{self, CapabilitySet};
 use ::slipway::sys::signal;
 use ::slipway::varlink::activation::Activation;
 use ::slipway::varlink::server::bind;
@@ -32,6 +34,7 @@ pub(super) fn run(app: &mut App, engine: Engine, path: &Path) -> Result<u8> {
     let socket =
         bind(path, 0o666, true).context(|| format!("Failed to listen on '{}'", path.display()))?;
     let _traces = Traces::leave(app, path);
+    drop_privileges(app);
     let service = service::service(&app.ctx, &engine)?;
     let (sender, ends) = mpsc::channel();
     let of_server = sender.clone();
@@ -56,6 +59,22 @@ pub(super) fn run(app: &mut App, engine: Engine, path: &Path) -> Result<u8> {
         }
         Ok(End::Server(result)) => result.map(|()| 0),
         Err(_) => Err(Error::new("The server has ended without a word.")),
+    }
+}
+
+/// Keeps what requests need: marks, low source ports, binding to an interface. Answers of the
+/// network are read after that.
+fn drop_privileges(app: &App) {
+    use std::os::unix::fs::MetadataExt as _;
+    let mut wanted =
+        CapabilitySet::NET_ADMIN | CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
+    // A cache that belongs to the service's user of a socket unit is for both.
+    let owner = std::fs::metadata(app.ctx.at(RUNTIME_DIR)).map(|status| status.uid());
+    if owner.is_ok_and(|owner| owner != rustix::process::geteuid().as_raw()) {
+        wanted |= CapabilitySet::DAC_OVERRIDE | CapabilitySet::CHOWN;
+    }
+    if let Err(err) = privilege::keep_only(wanted) {
+        log::warn!("Failed to give up privileges, ignoring: {err}");
     }
 }
 

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::engine::{Engine, EngineOptions};
 use super::model::{Endpoint, Failure, INTERFACE, Mark, Reply, Request, SOCKET, WellKnown};
+use super::providers;
 use super::source::Source;
 use crate::ctx::Ctx;
 use crate::error::Error;
@@ -89,7 +90,8 @@ impl Source for Service {
         let Some(info) = self.call("GetVendorInfo", Map::new())? else {
             return self.engine()?.endpoint();
         };
-        let endpoint = parse_vendor_info(&info);
+        let mut endpoint = parse_vendor_info(&info);
+        providers::add_traits(&mut endpoint);
         self.endpoint = Some(endpoint.clone());
         Ok(endpoint)
     }

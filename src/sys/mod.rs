@@ -15,5 +15,7 @@ pub mod mount;
 #[cfg(feature = "imds")]
 pub mod net;
 pub mod netlink;
+#[cfg(feature = "imds")]
+pub mod privilege;
 pub mod signal;
 pub mod spawn;
