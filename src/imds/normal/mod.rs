@@ -51,7 +51,6 @@ pub struct Normal<'a> {
     ctx: &'a Ctx,
     source: &'a mut dyn Source,
     endpoint: Endpoint,
-    template: Request,
     /// What keys said; `None` where they are absent.
     memo: BTreeMap<String, Option<Rc<[u8]>>>,
     /// Why nothing is asked any more.
@@ -71,23 +70,7 @@ impl<'a> Normal<'a> {
             providers::add_traits(&mut endpoint);
             providers::mend_keys(&mut endpoint);
         }
-        Ok(Self {
-            ctx,
-            source,
-            endpoint,
-            template: Request::key("/"),
-            memo: BTreeMap::new(),
-            dead: None,
-            has_answer: false,
-        })
-    }
-
-    /// Asks as this request does: interface, refresh time, cache, mark, waiting. Its key and name
-    /// do not matter.
-    #[must_use]
-    pub fn asking_like(mut self, template: &Request) -> Self {
-        self.template = Request { key: None, well_known: None, ..template.clone() };
-        self
+        Ok(Self { ctx, source, endpoint, memo: BTreeMap::new(), dead: None, has_answer: false })
     }
 
     /// The value of a name; lists line by line. `None` where the cloud has none.

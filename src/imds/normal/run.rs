@@ -200,8 +200,7 @@ impl Normal<'_> {
         if let Some(failure) = &self.dead {
             return Err(failure.clone());
         }
-        let request = Request { key: Some(key.to_owned()), ..self.template.clone() };
-        let body = match self.source.get(&request) {
+        let body = match self.source.get(&Request::key(key)) {
             Ok(reply) => {
                 self.has_answer = true;
                 (!reply.data.is_empty()).then(|| Rc::from(reply.data))
