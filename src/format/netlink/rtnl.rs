@@ -444,7 +444,7 @@ pub fn route(message: &Message<'_>) -> Option<Route> {
     };
     for (kind, value) in attributes(message.payload.get(ROUTE..)?) {
         match kind {
-            RTA_DST => route.destination = family.address(value)?,
+            RTA_DST if prefix > 0 => route.destination = family.address(value)?,
             RTA_TABLE => route.table = number(value)?,
             RTA_PRIORITY => route.metric = number(value)?,
             RTA_OIF => route.interface = number(value),
@@ -518,7 +518,10 @@ pub fn rule(message: &Message<'_>) -> Option<Rule> {
             0 => {}
             FRA_PRIORITY => rule.priority = number(value)?,
             FRA_FWMARK => rule.mark = Some(number(value)?),
-            FRA_FWMASK if number(value)? == u32::MAX => {}
+            // The mark zero is left out, its mask is not.
+            FRA_FWMASK if number(value)? == u32::MAX => {
+                rule.mark.get_or_insert_default();
+            }
             FRA_TABLE if action == FR_ACT_TO_TBL => rule.action = Action::Table(number(value)?),
             FRA_TABLE => {}
             FRA_PROTOCOL => [rule.protocol] = array(value, 0)?,
@@ -531,5 +534,145 @@ pub fn rule(message: &Message<'_>) -> Option<Rule> {
             _ => return None,
         }
     }
-    Some(rule)
+    // An address goes with its length.
+    let is_whole = (to == 0) == rule.to.is_none() && (from == 0) == rule.from.is_none();
+    is_whole.then_some(rule)
+}
+
+// The vectors are of a little-endian machine.
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::super::messages;
+    use super::*;
+
+    fn vector(name: &str) -> Vec<u8> {
+        let text = include_str!("../../../tests/vectors/netlink/linux-6.18.json");
+        let all: serde_json::Value = serde_json::from_str(text).unwrap();
+        let text = all[name].as_str().unwrap();
+        let digits = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+    }
+
+    fn read<T>(name: &str, decode: impl Fn(&Message<'_>) -> Option<T>) -> Vec<T> {
+        messages(&vector(name)).filter_map(|message| decode(&message)).collect()
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn links_of_a_kernel_are_read() {
+        let links = read("links", link);
+        let find = |name: &str| links.iter().find(|link| link.name == name).unwrap();
+        assert!(find("lo").is_loopback && !find("lo").is_ethernet);
+        let c0 = find("c0");
+        assert_eq!(c0.alternative_names, ["an-alternative-name", "other"]);
+        assert_eq!(c0.kind.as_deref(), Some("veth"));
+        assert!(c0.is_up && c0.is_ethernet && !c0.is_loopback);
+        let br0 = find("br0");
+        assert_eq!((br0.kind.as_deref(), br0.is_up), (Some("bridge"), false));
+    }
+
+    #[test]
+    fn addresses_of_a_kernel_are_read() {
+        let addresses = read("addresses", address);
+        let find = |text: &str| addresses.iter().find(|found| found.address == ip(text));
+        assert!(!find("192.0.2.2").unwrap().is_tentative);
+        assert!(!find("2001:db8::2").unwrap().is_tentative);
+        assert!(find("2001:db8::3").unwrap().is_tentative);
+        // The other end's address is not ours.
+        assert!(find("192.0.2.5").is_some() && find("192.0.2.6").is_none());
+    }
+
+    #[test]
+    fn routes_of_a_kernel_are_read() {
+        let routes = read("routes_v4", route);
+        let find = |text: &str, table| {
+            routes.iter().find(|route| route.destination == ip(text) && route.table == table)
+        };
+        let default = find("0.0.0.0", TABLE_MAIN).unwrap();
+        assert_eq!(
+            (default.prefix, default.gateway, default.metric),
+            (0, Some(ip("192.0.2.1")), 100)
+        );
+        let double = find("198.51.100.0", TABLE_MAIN).unwrap();
+        assert_eq!((double.gateway, double.interface), (Some(ip("192.0.2.1")), default.interface));
+        assert_eq!(find("203.0.113.1", TABLE_MAIN).unwrap().gateway, Some(ip("2001:db8::1")));
+        assert!(find("203.0.113.2", TABLE_MAIN).unwrap().is_onlink && !default.is_onlink);
+        assert_ne!(find("169.254.169.254", TABLE_MAIN).unwrap().kind, UNICAST);
+        let own = find("169.254.169.254", 0x7fff_0815).unwrap();
+        assert_eq!((own.protocol, own.scope, own.prefix), (73, SCOPE_LINK, 32));
+        // For one type of service only.
+        assert_eq!(find("198.51.100.7", TABLE_MAIN), None);
+
+        let routes = read("routes_v6", route);
+        let own = routes.iter().find(|route| route.table == 0x7fff_0815).unwrap();
+        assert_eq!((own.destination, own.metric), (ip("fd00:ec2::254"), 1024));
+        let default = routes.iter().find(|route| route.prefix == 0 && route.table == TABLE_MAIN);
+        assert_eq!(default.unwrap().gateway, Some(ip("2001:db8::1")));
+        assert!(!routes.iter().any(|route| route.destination == ip("2001:db8:2::")));
+    }
+
+    #[test]
+    fn rules_of_a_kernel_are_read_and_those_that_do_more_are_none() {
+        let rules = read("rules_v4", rule);
+        let find = |priority| rules.iter().find(|rule| rule.priority == priority);
+        let mark = find(30815).unwrap();
+        assert_eq!(mark.action, Action::Table(0x7fff_0815));
+        assert_eq!((mark.mark, mark.to, mark.protocol), (Some(0x7fff_0815), None, 73));
+        let users = find(30816).unwrap();
+        assert_eq!((users.action, users.users), (Action::Prohibit, Some((1, u32::MAX - 1))));
+        assert_eq!(find(30817).unwrap().from, Some(ip("0.0.0.0")));
+        let back = find(30818).unwrap();
+        assert!(back.is_own && back.to == Some(ip("169.254.169.254")));
+        for priority in 100..=105 {
+            assert_eq!(find(priority), None);
+        }
+        let rules = read("rules_v6", rule);
+        let lock = rules.iter().find(|rule| rule.priority == 30819).unwrap();
+        assert_eq!((lock.family, lock.to), (Family::V6, Some(ip("fd00:ec2::254"))));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let rules = [read("rules_v4", rule), read("rules_v6", rule)].concat();
+        assert!(rules.len() > 8);
+        for wanted in rules {
+            let bytes = add_rule(&wanted).finish(1);
+            let found: Vec<_> = messages(&bytes).filter_map(|message| rule(&message)).collect();
+            assert_eq!(found, [wanted]);
+        }
+        for wanted in [read("routes_v4", route), read("routes_v6", route)].concat() {
+            let bytes = add_route(&wanted).finish(1);
+            let found: Vec<_> = messages(&bytes).filter_map(|message| route(&message)).collect();
+            assert_eq!(found, [wanted]);
+        }
+    }
+
+    #[test]
+    fn truncated_and_changed_dumps_are_read_quietly() {
+        for name in ["links", "addresses", "routes_v4", "routes_v6", "rules_v4", "rules_v6"] {
+            let whole = vector(name);
+            let all = |bytes: &[u8]| {
+                for message in messages(bytes) {
+                    let _ = (link(&message), address(&message), route(&message), rule(&message));
+                }
+            };
+            for message in messages(&whole) {
+                for end in 0..message.payload.len() {
+                    let payload = message.payload.get(..end).unwrap();
+                    let short = Message { payload, ..message };
+                    let _ = (link(&short), address(&short), route(&short), rule(&short));
+                }
+            }
+            for at in 0..whole.len().min(1500) {
+                for value in [0, 0xff] {
+                    let mut bad = whole.clone();
+                    bad[at] = value;
+                    all(&bad);
+                }
+            }
+        }
+    }
 }
