@@ -23,6 +23,8 @@ mod machine;
 mod metadata;
 #[path = "targets/net.rs"]
 mod net;
+#[path = "targets/netlink.rs"]
+mod netlink;
 #[path = "targets/unpack.rs"]
 mod unpack;
 #[path = "targets/varlink.rs"]
@@ -61,6 +63,7 @@ pub const TARGETS: &[Target] = &[
         seeds: format::manifest_seeds,
         words: &["BEST-BEFORE-", "  ", " *", "\n", "../", "2099-1-1", "%", "\\", "\r"],
     },
+    Target { name: "netlink", run: netlink::run, seeds: netlink::seeds, words: &[] },
     Target {
         name: "normal",
         run: metadata::normal,
