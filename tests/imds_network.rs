@@ -33,7 +33,8 @@ use slipway::imds::model::{Endpoint, FIREWALL_MARK};
 use slipway::imds::network::{
     Mode, State, apply_files, apply_routes, plan_files, plan_routes, remove_files, remove_routes,
 };
-use slipway::net::interface::{self, Link};
+use slipway::net::interface::{self, Interface, Link};
+use slipway::net::route::{Route, TABLE_MAIN, UNICAST};
 use slipway::net::watch::{Event, Watch};
 
 const V4: &str = "169.254.169.254";
@@ -145,6 +146,73 @@ fn trap_27_locked_without_an_address_warns() {
         let plan = plan_routes(&nowhere, mode, None, &State::default());
         assert_eq!((plan.warnings.len(), plan.steps.len()), (count, 0));
     }
+}
+
+// --- plans ---
+
+fn card(index: u32, addresses: &[&str]) -> Link {
+    Link {
+        interface: Interface { index, name: format!("eth{index}") },
+        alternative_names: Vec::new(),
+        kind: None,
+        is_loopback: false,
+        is_up: true,
+        is_ethernet: true,
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    }
+}
+
+fn default_route(interface: u32, gateway: &str) -> Route {
+    Route {
+        destination: "0.0.0.0".parse().unwrap(),
+        prefix: 0,
+        table: TABLE_MAIN,
+        protocol: 16,
+        scope: 0,
+        kind: UNICAST,
+        gateway: Some(gateway.parse().unwrap()),
+        is_onlink: false,
+        interface: Some(interface),
+        metric: 100,
+    }
+}
+
+#[test]
+fn every_network_card_gets_a_way_and_the_primary_one_the_best() {
+    let mut bridge = card(5, &["198.51.100.1"]);
+    bridge.kind = Some("bridge".into());
+    let mut dead = card(6, &["198.51.100.2"]);
+    dead.is_up = false;
+    let state = State {
+        links: vec![
+            card(2, &["192.0.2.2"]),
+            card(3, &["192.0.2.3"]),
+            card(4, &["2001:db8::4"]),
+            dead,
+            bridge,
+        ],
+        routes: vec![default_route(3, "192.0.2.1")],
+        rules: Vec::new(),
+    };
+    let one = endpoint(Some(V4), None);
+    let routes = |interface: Option<u32>| -> Vec<String> {
+        let interface = interface.map(|index| card(index, &[]).interface);
+        let plan = plan_routes(&one, Mode::Unlocked, interface.as_ref(), &state).to_string();
+        let routes = plan.lines().filter(|line| line.contains("route add"));
+        let end = " table 0x7fff0815 proto 73";
+        let start = format!("ip route add {V4}/32 ");
+        routes.map(|line| line.replace(end, "").replace(&start, "")).collect()
+    };
+    assert_eq!(routes(None), ["dev eth2 scope link metric 1", "via 192.0.2.1 dev eth3"]);
+    assert_eq!(routes(Some(2)), ["dev eth2 scope link"]);
+    assert_eq!(routes(Some(5)), ["dev eth5 scope link"]);
+}
+
+#[test]
+fn an_endpoint_on_this_machine_needs_nothing() {
+    let here = endpoint(Some("127.0.0.1"), Some("::1"));
+    let state = State { links: vec![card(2, &["192.0.2.2"])], ..State::default() };
+    assert_eq!(plan_routes(&here, Mode::Locked, None, &state).steps.len(), 0);
 }
 
 // --- the kernel ---

@@ -1,6 +1,6 @@
 //! The same in the kernel, for systems without systemd-networkd.
 //!
-//! A table of our own has one route to each address of the service, and a rule sends there what
+//! A table of our own has routes to each address of the service, and a rule sends there what
 //! carries the mark. The next hop is copied from the main table: on some clouds the service
 //! answers through the gateway only. Where the main table knows no way it is on the link.
 //!
@@ -121,8 +121,8 @@ impl fmt::Display for RoutePlan {
 }
 
 /// The difference between what an endpoint needs and what is there. The service is reached
-/// through `interface`, or, where none is given, through the one that the main table leads to, or
-/// through the best one.
+/// through `interface`; where none is given, through the one that the main table leads to, or the
+/// best one, and after it through all other network cards.
 pub fn plan_routes(
     endpoint: &Endpoint,
     mode: Mode,
@@ -140,8 +140,13 @@ pub fn plan_routes(
             if family == Family::V6 && !state.rules.iter().any(|rule| rule.family == family) {
                 continue;
             }
-            match way(address, interface, state) {
-                Ok(route) => routes.push(route),
+            match first_way(address, interface, state) {
+                Ok(first) => {
+                    if interface.is_none() {
+                        routes.extend(other_ways(address, &first, state));
+                    }
+                    routes.push(first);
+                }
                 Err(Some(warning)) => plan.warnings.push(warning),
                 Err(None) => {}
             }
@@ -203,8 +208,8 @@ fn has_route(state: &State, wanted: &Route) -> bool {
     state.routes.iter().any(|route| is_same_route(wanted, route))
 }
 
-/// The route to an address in our table; a warning, or nothing, where there can be none now.
-fn way(
+/// The best route to an address in our table; a warning, or nothing, where there can be none now.
+fn first_way(
     address: IpAddr,
     interface: Option<&Interface>,
     state: &State,
@@ -229,23 +234,46 @@ fn way(
         log::debug!("Interface '{name}' has no IPv6 address, no route to {address}.");
         return Err(None);
     }
-    let on_link = Hop { interface: link.interface.index, gateway: None, is_onlink: false };
-    let hop = hop.unwrap_or(on_link);
-    Ok(Route {
+    Ok(through(address, link, hop, 0))
+}
+
+/// The routes through all other network cards, each less good than the one before: a request that
+/// is bound to one of them finds its way too, and so do all when the first one goes down. As in
+/// the peer's file, interfaces that software made do not count.
+fn other_ways(address: IpAddr, first: &Route, state: &State) -> Vec<Route> {
+    let is_card = |link: &&Link| {
+        link.kind.is_none() && link.is_ethernet && link.is_up && link.speaks(Family::of(address))
+    };
+    let others = state.links.iter().filter(is_card);
+    let others = others.filter(|link| first.interface != Some(link.interface.index));
+    let way = |(rank, link): (u32, &Link)| {
+        let hop = route::next_hop(&state.routes, address, Some(link.interface.index));
+        through(address, link, hop, rank)
+    };
+    (1..).zip(others).map(way).collect()
+}
+
+/// A route in our table; without a hop the address is on the link.
+fn through(address: IpAddr, link: &Link, hop: Option<Hop>, rank: u32) -> Route {
+    let family = Family::of(address);
+    let gateway = hop.and_then(|hop| hop.gateway);
+    let (scope, metric) = match (family, gateway) {
+        (Family::V4, None) => (SCOPE_LINK, rank),
+        (Family::V4, Some(_)) => (SCOPE_UNIVERSE, rank),
+        (Family::V6, _) => (SCOPE_UNIVERSE, METRIC_IPV6 + rank),
+    };
+    Route {
         destination: address,
         prefix: family.bits(),
         table: FIREWALL_MARK,
         protocol: PROTOCOL,
-        scope: match (family, hop.gateway) {
-            (Family::V4, None) => SCOPE_LINK,
-            _ => SCOPE_UNIVERSE,
-        },
+        scope,
         kind: UNICAST,
-        gateway: hop.gateway,
-        is_onlink: hop.is_onlink,
-        interface: Some(hop.interface),
-        metric: if family == Family::V6 { METRIC_IPV6 } else { 0 },
-    })
+        gateway,
+        is_onlink: hop.is_some_and(|hop| hop.is_onlink),
+        interface: Some(link.interface.index),
+        metric,
+    }
 }
 
 /// The first that has an address of the family, else the first that is switched on, else the
@@ -327,6 +355,9 @@ fn route_words(text: &mut String, route: &Route, state: &State) {
     }
     if route.is_onlink {
         text.push_str(" onlink");
+    }
+    if route.metric > 0 {
+        let _ = write!(text, " metric {}", route.metric);
     }
     let _ = write!(text, " table 0x{:x} proto {}", route.table, route.protocol);
 }
