@@ -27,6 +27,8 @@ mod net;
 mod netlink;
 #[path = "targets/unpack.rs"]
 mod unpack;
+#[path = "targets/userdata.rs"]
+mod userdata;
 #[path = "targets/varlink.rs"]
 mod varlink;
 
@@ -104,6 +106,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "unpack", run: unpack::stream, seeds: unpack::stream_seeds, words: &[] },
     Target { name: "url", run: net::url, seeds: net::url_seeds, words: net::URL_WORDS },
+    Target { name: "userdata", run: userdata::run, seeds: userdata::seeds, words: userdata::WORDS },
     Target {
         name: "varlink",
         run: varlink::message,
