@@ -253,15 +253,9 @@ fn cache(text: &str) -> Result<Option<bool>, String> {
         .map_err(|_| format!("Failed to parse tristate argument to '{{option}}=': {text}"))
 }
 
-/// A value that is not there.
+/// COMPAT(262): a name without a key and a key that the cloud does not have are told alike.
 fn absent(failure: Failure, text: &str) -> Error {
-    match failure {
-        Failure::KeyNotFound => Error::new(text),
-        Failure::WellKnownKeyUnset => {
-            Error::new(text).hint("No key of this cloud is known to have that meaning.")
-        }
-        other => other.into(),
-    }
+    if failure.is_absent() { Error::new(text) } else { failure.into() }
 }
 
 #[cfg(test)]

@@ -177,7 +177,10 @@ pub enum Step {
         mode: u32,
         /// What to say when it is written; nothing for the files nobody asks for by name.
         done: Option<String>,
+        /// One of the credentials in the user data, which are counted?
+        is_counted: bool,
     },
+
     /// A file goes, because what it says is no longer so.
     Remove {
         /// Its path in the tree.
@@ -209,7 +212,7 @@ impl fmt::Debug for Step {
 
 impl Step {
     /// Writes a credential unless its name is taken, which it then is.
-    fn credential(names: &mut Names, entry: Credential, done: String) -> Self {
+    fn credential(names: &mut Names, entry: Credential, done: String, is_counted: bool) -> Self {
         let Credential { name, data, is_encrypted } = entry;
         let (store, names) = match is_encrypted {
             true => (STORE_ENCRYPTED, &mut names.encrypted),
@@ -220,7 +223,7 @@ impl Step {
             return Self::Skip { text: skip_text(&path), path };
         }
         names.insert(name);
-        Self::Write { path, bytes: data, mode: 0o400, done: Some(done) }
+        Self::Write { path, bytes: data, mode: 0o400, done: Some(done), is_counted }
     }
 
     fn failure(error: &Error) -> Self {
@@ -290,7 +293,7 @@ pub fn plan(gathered: &Gathered, standing: &Standing) -> Plan {
             Ok(Some(data)) => {
                 let entry =
                     Credential { name: name.to_owned(), data: data.clone(), is_encrypted: false };
-                plan.steps.push(Step::credential(&mut names, entry, done.to_owned()));
+                plan.steps.push(Step::credential(&mut names, entry, done.to_owned(), false));
             }
             Err(failure) => plan.steps.push(Step::failure(&failure.clone().into())),
         }
@@ -333,7 +336,13 @@ fn plan_addresses(gathered: &Gathered, standing: &Standing, steps: &mut Vec<Step
     }
     let bytes = json::to_string(&Value::Array(records), Mode::Short).into_bytes();
     if standing != Some(&bytes) {
-        steps.push(Step::Write { path: ADDRESSES.to_owned(), bytes, mode: 0o644, done: None });
+        steps.push(Step::Write {
+            path: ADDRESSES.to_owned(),
+            bytes,
+            mode: 0o644,
+            done: None,
+            is_counted: false,
+        });
     }
 }
 
@@ -379,7 +388,13 @@ fn plan_userdata(
     };
     if standing.contents.get(USERDATA) != Some(data) {
         let path = USERDATA.to_owned();
-        steps.push(Step::Write { path, bytes: data.clone(), mode: 0o644, done: None });
+        steps.push(Step::Write {
+            path,
+            bytes: data.clone(),
+            mode: 0o644,
+            done: None,
+            is_counted: false,
+        });
     }
     match userdata::parse(data) {
         UserData::Foreign => steps.push(info(
@@ -402,7 +417,6 @@ fn plan_credentials(
     names: &mut Names,
     steps: &mut Vec<Step>,
 ) {
-    let mut count = 0;
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
@@ -413,28 +427,24 @@ fn plan_credentials(
         };
         let size = human::bytes(u64::try_from(entry.data.len()).unwrap_or(u64::MAX));
         let done = format!("Imported credential '{}' from IMDS ({size}).", entry.name);
-        let step = Step::credential(names, entry, done);
-        count += usize::from(matches!(step, Step::Write { .. }));
-        steps.push(step);
-    }
-    if count > 0 {
-        let text = format!("Imported {count} credentials from IMDS.");
-        steps.push(Step::Tell { level: Level::Info, text, is_failure: false });
+        steps.push(Step::credential(names, entry, done, true));
     }
 }
 
 /// Does what the plan says and tells it. True where all of it went well.
 pub fn apply(ctx: &Ctx, files: &Files, plan: &Plan) -> bool {
-    let mut is_good = true;
+    let (mut is_good, mut count) = (true, 0);
     for step in &plan.steps {
         match step {
-            Step::Write { path, bytes, mode, done } => {
+            Step::Write { path, bytes, mode, done, is_counted } => {
                 match write(ctx, files, path, bytes, *mode) {
-                    Ok(()) => {
+                    Ok(true) => {
+                        count += usize::from(*is_counted);
                         if let Some(text) = done {
                             log::info!("{text}");
                         }
                     }
+                    Ok(false) => log::info!(target: NOTICE, "{}", skip_text(path)),
                     Err(error) => {
                         is_good = false;
                         log::error!("{error}");
@@ -454,24 +464,27 @@ pub fn apply(ctx: &Ctx, files: &Files, plan: &Plan) -> bool {
             }
         }
     }
+    if count > 0 {
+        log::info!("Imported {count} credentials from IMDS.");
+    }
     is_good
 }
 
-fn write(ctx: &Ctx, files: &Files, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+/// Writes a file. False where it is a credential and somebody came first since we looked.
+fn write(ctx: &Ctx, files: &Files, path: &str, bytes: &[u8], mode: u32) -> Result<bool> {
     let failed = |err| Error::because(format!("Failed to write '{path}'"), err);
     let (file, is_private) = (ctx.at(path), mode & 0o077 == 0);
     let directory = parent(&file);
     if is_private {
         files.create_private_dir(directory).map_err(failed)?;
-        // Somebody may have come first since we looked.
         if std::fs::symlink_metadata(&file).is_ok() {
-            log::info!(target: NOTICE, "{}", skip_text(path));
-            return Ok(());
+            return Ok(false);
         }
     } else {
         files.create_dirs(directory).map_err(failed)?;
     }
-    files.write_atomic(ctx, &file, bytes, mode).map_err(failed)
+    files.write_atomic(ctx, &file, bytes, mode).map_err(failed)?;
+    Ok(true)
 }
 
 /// Imports: asks, measures, decides, writes. True where all of it went well.

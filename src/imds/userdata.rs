@@ -215,7 +215,7 @@ fn is_padded(text: &str) -> bool {
 enum Node {
     Null,
     Flag,
-    Number,
+    Number(&'static str),
     Text(String),
     Array(Vec<Node>),
     Object(Vec<(String, Node)>),
@@ -226,7 +226,7 @@ impl Node {
         match self {
             Self::Null => "null",
             Self::Flag => "boolean",
-            Self::Number => "number",
+            Self::Number(name) => name,
             Self::Text(_) => "string",
             Self::Array(_) => "array",
             Self::Object(_) => "object",
@@ -254,15 +254,15 @@ impl<'de> Deserialize<'de> for Node {
             }
 
             fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
-                Ok(Node::Number)
+                Ok(Node::Number("integer"))
             }
 
             fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
-                Ok(Node::Number)
+                Ok(Node::Number("unsigned"))
             }
 
             fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
-                Ok(Node::Number)
+                Ok(Node::Number("real"))
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Node, E> {
@@ -417,6 +417,11 @@ mod tests {
             (
                 r#"{"name":"np","data":"AAE"}"#,
                 "systemd.credentials[0]: JSON field 'data' is not valid Base64 data.",
+            ),
+            (
+                r#"{"name":"n","text":5}"#,
+                "systemd.credentials[0]: Object field 'text' has wrong type unsigned, expected \
+                 string.",
             ),
             (r#"{"name":"a:b","text":"x"}"#, "Credential name 'a:b' is not valid, refusing."),
             (
