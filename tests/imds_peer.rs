@@ -462,8 +462,10 @@ fn wrong_command_lines_are_refused_alike() {
     ];
     for line in lines {
         let (theirs, ours) = world.both(line);
-        if theirs.result() != ours.result() || theirs.stderr != ours.stderr {
-            println!("=== {line}\n- {theirs:?}\n+ {ours:?}");
+        assert_eq!(theirs.result(), ours.result(), "{line}: {theirs:?} {ours:?}");
+        // The real one accepts the key and stumbles over it later, in a process of its own.
+        if line != "$imdsd -K hostname /x" {
+            assert_eq!(theirs.stderr, ours.stderr, "{line}");
         }
     }
 }

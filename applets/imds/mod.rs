@@ -246,7 +246,7 @@ fn refresh(text: &str) -> Result<Option<Duration>, String> {
 
 /// `--cache=`; `auto` leaves it to the service.
 fn cache(text: &str) -> Result<Option<bool>, String> {
-    if text.is_empty() {
+    if matches!(text, "" | "auto") {
         return Ok(None);
     }
     value::tristate(text)

@@ -77,14 +77,13 @@ pub fn resolve(ctx: &Ctx, options: &Options) -> Result<Option<Endpoint>> {
     if !is_set {
         return Ok(providers::lookup(ctx)?.map(|found| under(endpoint, found)));
     }
-    if !ctx.is_strict_compat() {
-        if is_name_only(&endpoint)
-            && let Some(row) = endpoint.vendor.as_deref().and_then(providers::builtin)
-        {
-            endpoint = over(endpoint, row);
-        }
-        providers::add_traits(&mut endpoint);
+    if !ctx.is_strict_compat()
+        && is_name_only(&endpoint)
+        && let Some(row) = endpoint.vendor.as_deref().and_then(providers::builtin)
+    {
+        endpoint = over(endpoint, row);
     }
+    providers::add_traits(&mut endpoint);
     Ok(Some(endpoint))
 }
 

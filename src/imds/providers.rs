@@ -347,9 +347,7 @@ fn assemble(properties: &Properties, is_strict: bool) -> Endpoint {
             endpoint.well_known.insert(name, key);
         }
     }
-    if !is_strict {
-        endpoint.traits = traits(properties);
-    }
+    endpoint.traits = traits(properties);
     endpoint
 }
 

@@ -65,8 +65,10 @@ impl<'a> Normal<'a> {
     /// [`Failure::NotSupported`] where there is no endpoint, and what the source fails with.
     pub fn new(ctx: &'a Ctx, source: &'a mut dyn Source) -> Result<Self, Failure> {
         let mut endpoint = source.endpoint()?;
-        // A service tells the endpoint only, and the peer's with three clouds' keys wrong.
-        if !ctx.is_strict_compat() {
+        if ctx.is_strict_compat() {
+            endpoint.traits.recipes.clear();
+        } else {
+            // A service tells the endpoint only, and the peer's with three clouds' keys wrong.
             providers::add_traits(&mut endpoint);
             providers::mend_keys(&mut endpoint);
         }
