@@ -53,7 +53,7 @@ fn is_mended(cloud: &str, name: WellKnown) -> bool {
 }
 
 #[test]
-fn firmware_strings_lead_to_the_endpoint_of_each_cloud() {
+fn firmware_strings_lead_to_the_endpoint_of_each_cloud_defect_24() {
     for name in CLOUDS {
         let world = World::cloud(name);
         let found = endpoint::resolve(&world.ctx(), &endpoint::Options::default());
@@ -449,8 +449,8 @@ fn ipv6_alone(name: &str) -> Mock {
 /// The real addresses, where nobody else has them: nothing is pointed anywhere, the firmware's
 /// strings lead all the way to the values.
 #[test]
-fn identity_leads_to_values_at_the_real_addresses_of_each_cloud() {
-    let test = "identity_leads_to_values_at_the_real_addresses_of_each_cloud";
+fn identity_leads_to_values_at_the_real_addresses_of_each_cloud_defect_12() {
+    let test = "identity_leads_to_values_at_the_real_addresses_of_each_cloud_defect_12";
     let mut wrong = Vec::new();
     for name in CLOUDS {
         let (Some(server), Some(client)) = (Namespace::new(test), Namespace::new(test)) else {
