@@ -1,8 +1,7 @@
 #!/bin/busybox sh
-# The first process of every machine: mounts, links, words for /scenario, the end.
-# shellcheck shell=dash
-set -u
-export PATH=/usr/bin:/bin HOME=/root LANG=C.UTF-8
+# The first process of every machine: mounts, modules, links, the scenario, the end.
+# shellcheck shell=dash source=/dev/null
+. /words
 
 /bin/busybox mkdir -p /dev /proc /root /run /sys /tmp /usr/bin /var
 /bin/busybox mount -t proc proc /proc
@@ -14,62 +13,6 @@ for module in /modules/*.ko; do
     [ ! -e "$module" ] || insmod "$module"
 done
 
-# pass STEP
-pass() { echo "slipway-test: PASS $1"; }
-
-# fail STEP WHY: says so, and all that may explain it.
-fail() {
-    echo "slipway-test: FAIL $1: $2"
-    ip addr 2>/dev/null
-    dmesg | tail -n 30
-    end
-}
-
-# must STEP COMMAND…: the command has to succeed.
-must() {
-    step=$1
-    shift
-    "$@" || fail "$step" "'$*': exit status $?"
-}
-
-# status STEP STATUS COMMAND…: the command has to end with this status.
-status() {
-    step=$1 want=$2
-    shift 2
-    "$@"
-    set -- $? "$*"
-    [ "$1" = "$want" ] || fail "$step" "'$2': exit status $1, not $want"
-}
-
-# same STEP EXPECTED GOT: two files have the same bytes.
-same() {
-    cmp "$2" "$3" && return
-    echo "--- $2"; hexdump -C "$2"
-    echo "--- $3"; hexdump -C "$3"
-    fail "$1" "$3 is not what was expected"
-}
-
-# mode STEP OCTAL PATH
-mode() {
-    got=$(stat -c %a "$3") || fail "$1" "no $3"
-    [ "$got" = "$2" ] || fail "$1" "$3 has mode $got, not $2"
-}
-
-# online: an address by DHCP.
-online() {
-    ip link set lo up
-    ip link set eth0 up
-    udhcpc -q -n -f -i eth0 -s /bin/dhcp-event >/dev/null || fail online "no address by DHCP"
-}
-
-# end: off. QEMU ends, because a restart is forbidden.
-end() {
-    sync
-    reboot -f
-    # The restart comes within milliseconds; the first process must not end before.
-    while :; do sleep 1; done
-}
-
 cat >/bin/dhcp-event <<'END'
 #!/bin/sh
 [ "$1" = bound ] || exit 0
@@ -78,6 +21,5 @@ END
 chmod 0755 /bin/dhcp-event
 
 must install /bin/slipway --install /usr/bin >/dev/null
-# shellcheck source=/dev/null
 . /scenario
 end

@@ -6,7 +6,7 @@
 //! report.assert_steps(&["detected", "imported"]);
 //! ```
 //!
-//! The script runs in the guest with the words of `tests/vm/init.sh` around it and says
+//! The script runs in the guest with the words of `tests/vm/words.sh` and says
 //! `slipway-test: PASS step` or `slipway-test: FAIL step: why` on the serial console. A machine
 //! whose kernel panics, that says nothing for a while or does not come to an end fails, and its
 //! console is kept below `target/vm/`.
@@ -40,8 +40,11 @@ use std::time::Duration;
 pub use console::Report;
 use cpio::Node;
 
-/// What runs first in the guest: mounts, links, words for scripts.
+/// What runs first in the guest: mounts, modules, links, the scenario.
 const INIT: &str = include_str!("../../vm/init.sh");
+
+/// What scripts say it with.
+const WORDS: &str = include_str!("../../vm/words.sh");
 
 /// One network card behind QEMU's user network: DHCP, no resolver, no way out but one.
 #[derive(Clone, Copy, Debug)]
@@ -80,10 +83,10 @@ impl Machine {
             has_tpm: false,
             is_uefi: false,
             memory_mib: 512,
-            overall: Duration::from_secs(180),
-            silence: Duration::from_secs(60),
+            overall: Duration::from_secs(300),
+            silence: Duration::from_secs(90),
         };
-        machine.program("/init", INIT)
+        machine.program("/init", INIT).file("/words", WORDS)
     }
 
     /// The scenario: busybox sh, run by `init.sh`.
