@@ -18,6 +18,7 @@ mod setup;
 use std::path::PathBuf;
 
 use ::slipway::error::{Error, Result};
+use ::slipway::imds::cache::runtime_directory;
 use ::slipway::imds::endpoint;
 use ::slipway::imds::engine::{CacheAt, Engine, EngineOptions, is_key};
 use ::slipway::imds::model::{
@@ -136,8 +137,8 @@ fn run(app: &mut App) -> Result<u8> {
     let args: Args = cli::parse(app)?;
     args.check()?;
     if let Some(path) = &args.listen {
-        let cache = args.cache_for_listening(app);
-        let options = EngineOptions { cache, ..args.engine_options(app)? };
+        // Nobody sets $RUNTIME_DIRECTORY where there is no systemd.
+        let options = EngineOptions { cache: CacheAt::Auto, ..args.engine_options(app)? };
         return listen::run(app, Engine::new(&app.ctx, options), path);
     }
     if args.remove {
@@ -254,19 +255,8 @@ impl Args {
         Ok(EngineOptions {
             endpoint: self.endpoint_options(),
             interface,
-            cache: directory(app).map_or(CacheAt::Memory, CacheAt::Directory),
+            cache: runtime_directory(&app.ctx).map_or(CacheAt::Memory, CacheAt::Directory),
             ..EngineOptions::default()
         })
     }
-
-    /// Nobody sets `$RUNTIME_DIRECTORY` where there is no systemd.
-    fn cache_for_listening(&self, app: &App) -> CacheAt {
-        directory(app).map_or(CacheAt::Auto, CacheAt::Directory)
-    }
-}
-
-/// `$RUNTIME_DIRECTORY`, the first of them should there be several.
-fn directory(app: &App) -> Option<PathBuf> {
-    let all = app.ctx.env("RUNTIME_DIRECTORY")?;
-    all.split(':').next().filter(|path| path.starts_with('/')).map(PathBuf::from)
 }

@@ -28,6 +28,12 @@ use crate::error::IoText;
 /// Where the service keeps its files.
 pub const RUNTIME_DIR: &str = "/run/systemd/imds";
 
+/// `$RUNTIME_DIRECTORY`, the first of them should there be several.
+pub fn runtime_directory(ctx: &Ctx) -> Option<PathBuf> {
+    let all = ctx.env("RUNTIME_DIRECTORY")?;
+    all.split(':').next().filter(|path| path.starts_with('/')).map(PathBuf::from)
+}
+
 /// How long "there is no such key" is believed, unless the caller wants it fresher.
 ///
 /// DIFFERS: the peer believes it for as long as an answer, so that a key that appears in the first

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::cache::{Cache, Hit, NEGATIVE_TTL, RUNTIME_DIR};
+use super::cache::{Cache, Hit, NEGATIVE_TTL, RUNTIME_DIR, runtime_directory};
 use super::endpoint;
 use super::fetch::{Cancel, Limits, MemoryTokens, Route, TokenStore};
 use super::interfaces::{self, Host, Line, Network};
@@ -58,7 +58,8 @@ pub struct EngineOptions {
 /// Where an engine keeps what it knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CacheAt {
-    /// In [`RUNTIME_DIR`] for root, in memory for others.
+    /// In `$RUNTIME_DIRECTORY`; without that variable in [`RUNTIME_DIR`] for root, in memory for
+    /// others and for an endpoint on this machine, which is a mock or a tunnel of the moment.
     #[default]
     Auto,
     /// In memory: tokens only.
@@ -76,6 +77,8 @@ struct Inner {
     options: EngineOptions,
     network: Box<dyn Network>,
     cache: Option<Cache>,
+    /// The cache is everybody's, and nobody asked for it.
+    is_common: bool,
     known: Mutex<Option<Known>>,
     lines: Mutex<Vec<Kept>>,
     tokens: Mutex<HashMap<(String, bool), Arc<dyn TokenStore>>>,
@@ -130,17 +133,22 @@ impl Engine {
 
     /// An engine for another network.
     pub fn with_network(ctx: &Ctx, options: EngineOptions, network: Box<dyn Network>) -> Self {
-        let root = match &options.cache {
+        let given = match &options.cache {
             CacheAt::Memory => None,
             CacheAt::Directory(path) => Some(path.clone()),
-            CacheAt::Auto => rustix::process::geteuid().is_root().then(|| ctx.at(RUNTIME_DIR)),
+            CacheAt::Auto => runtime_directory(ctx),
         };
+        let is_common = given.is_none()
+            && options.cache == CacheAt::Auto
+            && rustix::process::geteuid().is_root();
+        let root = given.or_else(|| is_common.then(|| ctx.at(RUNTIME_DIR)));
         let cache = root.map(|root| Cache::new(ctx, root, negative_ttl(ctx)));
         Self(Arc::new(Inner {
             ctx: ctx.clone(),
             options,
             network,
             cache,
+            is_common,
             known: Mutex::default(),
             lines: Mutex::default(),
             tokens: Mutex::default(),
@@ -334,9 +342,15 @@ impl Inner {
         answer
     }
 
+    /// The cache, if it may be used this way.
+    fn cache_of(&self, way: &Way) -> Option<&Cache> {
+        let is_for_all = way.interface.is_some() || !self.is_common;
+        self.cache.as_ref().filter(|_| way.is_cached && is_for_all)
+    }
+
     /// What the cache knows.
     fn remembered(&self, question: &Question, way: &Way) -> Option<Result<Reply, Failure>> {
-        let cache = self.cache.as_ref().filter(|_| question.is_cached)?;
+        let cache = self.cache_of(way)?;
         Some(match cache.load(way.place(), &question.key, question.refresh)? {
             Hit::Value(data) => Ok(way.reply(data)),
             Hit::Absent => Err(Failure::KeyNotFound),
@@ -389,7 +403,7 @@ impl Inner {
             Err(Failure::KeyNotFound) => Some(Hit::Absent),
             Err(_) => None,
         };
-        if let (true, Some(cache), Some(hit)) = (question.is_cached, &self.cache, hit) {
+        if let (Some(cache), Some(hit)) = (self.cache_of(way), hit) {
             cache.store(way.place(), &question.key, since, &hit);
         }
         Some(result.map(|data| way.reply(data)))
@@ -415,7 +429,7 @@ impl Inner {
 
     /// The tokens of an interface: those of the cache, or of this process.
     fn tokens(&self, way: &Way) -> Arc<dyn TokenStore> {
-        let cache = self.cache.as_ref().filter(|_| way.is_cached);
+        let cache = self.cache_of(way);
         let mut tokens = lock(&self.tokens);
         let place = (way.place().to_owned(), cache.is_some());
         let store = tokens.entry(place).or_insert_with(|| match cache {

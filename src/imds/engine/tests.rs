@@ -276,6 +276,31 @@ fn cache_answers_this_engine_and_the_next_one() {
 }
 
 #[test]
+fn nobody_finds_in_the_common_cache_what_a_service_on_this_machine_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let common = dir.path().join("run/systemd/imds");
+    let own = dir.path().join("own");
+    let bare = Ctx::host([]).with_root(dir.path());
+    let loopback = Some("http://127.0.0.1/x".to_owned());
+    for (ctx, url, place) in [
+        (bare.clone(), loopback.clone(), None),
+        (bare.clone(), endpoint().data_url, Some(common.join("cache/eth0"))),
+        (bare.with_env("RUNTIME_DIRECTORY", &own), loopback, Some(own.join("cache/lo"))),
+    ] {
+        let net = Net::with(&["eth0"]);
+        let known = Some(Endpoint { data_url: url, ..endpoint() });
+        let options = EngineOptions { known, ..EngineOptions::default() };
+        let engine = Engine::with_network(&ctx, options, Box::new(net));
+        engine.ask(&key("/a")).unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        match place.filter(|place| is_root || place.starts_with(&own)) {
+            Some(place) => assert!(place.join("key-\\x2fa").exists(), "{place:?}"),
+            None => assert!(!common.exists()),
+        }
+    }
+}
+
+#[test]
 fn conversation_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let net = Net::with(&["eth0"]);
