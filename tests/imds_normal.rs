@@ -65,6 +65,8 @@ struct Cloud {
     all_status: Option<u64>,
     /// Requests after which nobody answers any more.
     gone_after: Option<usize>,
+    /// What is said of a key that is not there.
+    absent: Failure,
     /// Targets that were asked for, in order.
     asked: Vec<String>,
 }
@@ -76,6 +78,7 @@ impl Cloud {
             routes: BTreeMap::new(),
             all_status: None,
             gone_after: None,
+            absent: Failure::KeyNotFound,
             asked: Vec::new(),
         };
         cloud.serve(&fixture["routes"]);
@@ -150,7 +153,7 @@ impl Source for Cloud {
         match self.all_status.unwrap_or(*status) {
             200..300 => Ok(Reply { data: data.clone(), interface: None }),
             403 => Err(Failure::NotAvailable),
-            404 => Err(Failure::KeyNotFound),
+            404 => Err(self.absent.clone()),
             status => Err(Failure::CommunicationFailure(format!("status {status}"))),
         }
     }
@@ -217,6 +220,18 @@ fn the_peers_service_is_understood_too_defect_12() {
                 assert_eq!(found.as_deref(), expected["normalized"].as_str(), "{vendor} {name}");
             }
         }
+        // What it says of a 404 with a body; without the number where a worker asked.
+        for parameters in [json!({"origin": "linux", "errno": 1_073_741_955}), json!({})] {
+            let parameters = parameters.as_object().unwrap().clone();
+            cloud.absent = Failure::Other("io.systemd.System".into(), parameters);
+            let dump = normal::dump(&ctx(), &mut cloud).unwrap();
+            // Of the very first key nobody knows whether the service is there at all.
+            let failures = dump["failures"].as_object().map(|f| f.keys().collect::<Vec<_>>());
+            assert!(failures.is_none_or(|names| names == ["tree"]), "{vendor}");
+            assert_eq!(dump["sshKeys"], fixture["expect"]["ssh-key"]["all_keys"], "{vendor}");
+        }
+        cloud.routes.clear();
+        assert!(normal::dump(&ctx(), &mut cloud).is_err(), "{vendor}");
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Normal, ssh};
 use crate::crypto::text::unbase64;
 use crate::format::yaml;
 use crate::imds::{Failure, Request};
+use crate::varlink::errors;
 
 /// LIMIT: members of a listing that are followed.
 const MEMBERS_MAX: usize = 64;
@@ -192,6 +193,23 @@ impl Normal<'_> {
         })
     }
 
+    /// COMPAT(262): systemd's service says this of a key that is not there where the answer has a
+    /// body, which it has on most clouds; with an errno that does not exist, or, where it asked
+    /// through a worker, without any (defects 1 and 3).
+    fn is_peers_absence(&self, failure: &Failure) -> bool {
+        const REFUSED: i32 = 1 << 30 | 131;
+        match failure {
+            Failure::System(errno, _) => *errno == REFUSED,
+            Failure::Other(name, parameters) if name == errors::SYSTEM => {
+                match parameters.get("errno") {
+                    Some(errno) => errno.as_i64() == Some(i64::from(REFUSED)),
+                    None => self.has_answer,
+                }
+            }
+            _ => false,
+        }
+    }
+
     /// What a key says; `None` where it is absent or empty.
     pub(super) fn body(&mut self, key: &str) -> Result<Option<Rc<[u8]>>, Failure> {
         if let Some(known) = self.memo.get(key) {
@@ -205,7 +223,7 @@ impl Normal<'_> {
                 self.has_answer = true;
                 (!reply.data.is_empty()).then(|| Rc::from(reply.data))
             }
-            Err(failure) if failure.is_absent() => {
+            Err(failure) if failure.is_absent() || self.is_peers_absence(&failure) => {
                 self.has_answer = true;
                 None
             }
