@@ -502,6 +502,54 @@ fn the_kernels_refusal_is_told_with_its_own_words_and_the_command() {
     assert_eq!((err.errno(), err.hints().len()), (Some(EPERM), 1));
 }
 
+/// The output of `imdsd --setup-network` inside, with a `/run` of its own.
+fn setup(client: &Namespace, network: &str, options: &[&str]) -> String {
+    let line = format!(
+        "systemd.imds.vendor=foo systemd.imds.data_url=http://{V4} \
+         systemd.imds.address_ipv4={V4} systemd.imds.network={network}"
+    );
+    let output = client
+        .command("unshare")
+        .args(["-m", "sh", "-euc", "mount -t tmpfs tmpfs /run; exec \"$@\"", "run"])
+        .args([env!("CARGO_BIN_EXE_slipway"), "imdsd", "--setup-network"])
+        .args(options)
+        .env("SYSTEMD_PROC_CMDLINE", line)
+        .output()
+        .unwrap();
+    let messages = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), messages.as_str()), (Some(0), ""), "{options:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_applet_shows_applies_and_removes() {
+    let test = "the_applet_shows_applies_and_removes";
+    let Some((client, server)) = world(test) else { return };
+    add_default_routes(&client);
+    let _listeners = listen(&server);
+    let before = shown(&client);
+    let plan = setup(&client, "locked", &["--apply", "--dry-run"]);
+    assert_eq!((plan.lines().count(), shown(&client) == before), (6, true));
+    for _ in 0..2 {
+        assert_eq!(setup(&client, "locked", &["--apply"]), "");
+        assert_eq!(connect(&client, V4, ROOT), EACCES);
+        assert_eq!(connect(&client, V4, MARKED), 0);
+    }
+    assert_eq!(setup(&client, "locked", &["--apply", "--dry-run"]), "");
+    assert_eq!(setup(&client, "off", &["--remove", "--dry-run"]).lines().count(), 6);
+    assert_eq!(setup(&client, "unlocked", &["--apply"]), "");
+    assert_eq!(connect(&client, V4, USER), 0);
+    // Nothing is wanted any more: what is there goes.
+    assert_eq!(setup(&client, "off", &["--apply"]), "");
+    assert_eq!(shown(&client), before);
+    setup(&client, "locked", &["--apply"]);
+    setup(&client, "locked", &["--remove"]);
+    assert_eq!(shown(&client), before);
+    let files = setup(&client, "locked", &["--dry-run"]);
+    assert!(files.starts_with("# /run/systemd/network/85-imds-early.network\n"), "{files}");
+    assert!(files.contains("\n# /run/systemd/resolve/static.d/imds-endpoint.rr\n[{"), "{files}");
+}
+
 // --- interfaces ---
 
 fn named<'a>(links: &'a [Link], name: &str) -> &'a Link {
