@@ -2,6 +2,7 @@
 //!
 //! The cases of `vectors/imds` were observed with systemd 262.1; where a case has a member
 //! `slipway`, that is what is wanted instead.
+#![cfg(feature = "imds")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,10 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "common/imds_world.rs"]
+mod imds_world;
+#[path = "common/mock_cloud/mod.rs"]
+mod mock_cloud;
 #[path = "common/power.rs"]
 mod power;
 
@@ -21,6 +26,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use mock_cloud::{CLOUDS, MockCloud};
 use power::{Cut, Dice};
 use serde_json::{Value, json};
 use slipway::crypto::text::unbase64;
@@ -451,4 +457,37 @@ fn a_measurement_that_fails_does_not_keep_from_importing() {
     world.put("/run/systemd/x", "");
     drop(bind(&world.ctx.at("/run/systemd/io.systemd.PCRExtend"), 0o600, true).unwrap());
     assert!(world.import(&mut rich()));
+}
+
+#[test]
+fn defects_12_and_14_every_cloud_gives_its_credentials_and_all_of_its_keys() {
+    for cloud in CLOUDS {
+        let mock = MockCloud::fixture(cloud);
+        // Nobody but root has the low ports that Scaleway wants.
+        let mock = if cloud == "scaleway" { mock.max_port(u16::MAX) } else { mock };
+        let mock = mock.start();
+        let machine = imds_world::World::cloud(cloud);
+        let ctx = machine.ctx();
+        let mut engine = machine.engine(machine.own_row(&mock));
+        let keys = import::provider_keys(&ctx);
+        let files = Files::default();
+        assert!(import::run(&ctx, &files, &mut engine, &keys).unwrap(), "{cloud}");
+
+        let expect = &mock.json()["expect"];
+        let read = |name: &str| fs::read_to_string(ctx.at(STORE).join(name)).ok();
+        let keys: Vec<&str> = expect["ssh-key"]["all_keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key.as_str().unwrap())
+            .collect();
+        assert!(!keys.is_empty(), "{cloud}");
+        assert_eq!(read("ssh.authorized_keys.root"), Some(keys.join("\n") + "\n"), "{cloud}");
+        assert_eq!(read("demo.greeting").as_deref(), Some("hello from userdata"), "{cloud}");
+        assert_eq!(read("firstboot.hostname").as_deref(), expect["hostname"]["raw"].as_str());
+        // In the old ways: the key as the cloud says it.
+        let strict = Ctx::host([]).with_env("SLIPWAY_STRICT_COMPAT", "1");
+        let provider_keys = import::provider_keys(&strict);
+        assert_eq!(provider_keys(&mut engine), Ok(None), "{cloud}");
+    }
 }

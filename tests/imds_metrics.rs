@@ -1,4 +1,5 @@
 //! The metrics interface over a socket, against what systemd-imds 262.1 answered.
+#![cfg(feature = "imds")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
