@@ -14,16 +14,16 @@ import http.server
 import os
 import pathlib
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 
-RUNS = int(os.environ.get("RUNS", "5"))
+import imds
+import rows
+from rows import RUNS, row, spawn, wanted
+
 MIB = int(os.environ.get("MIB", "512"))
-CASES = os.environ.get("CASES", "").split()
 SLOT_MIB = MIB + 8
 
 TRANSFER = """[Transfer]
@@ -48,27 +48,11 @@ COMPRESSORS = {
 }
 
 
-def spawn(command):
-    """Runs a command: wall seconds. posix_spawn, because a fork of this process costs more."""
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 2, LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
-    ]
-    start = time.perf_counter()
-    pid = os.posix_spawnp(command[0], command, os.environ, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
-    wall = time.perf_counter() - start
-    if status != 0:
-        raise SystemExit(f"bench: {' '.join(command)}: status {status}:\n{pathlib.Path(LOG).read_text()}")
-    return wall
-
-
 def measure(command):
     """Runs a command: wall seconds, CPU seconds, peak memory in MiB of the largest process."""
     # GNU time starts it, because a child's peak begins with that of the process it was forked from.
-    wall = spawn(["time", "-q", "-o", LOG + ".time", "-f", "%U %S %M", *command])
-    user, system, peak = map(float, pathlib.Path(LOG + ".time").read_text().split())
+    wall = spawn(["time", "-q", "-o", rows.LOG + ".time", "-f", "%U %S %M", *command])
+    user, system, peak = map(float, pathlib.Path(rows.LOG + ".time").read_text().split())
     return wall, user + system, peak / 1024
 
 
@@ -133,17 +117,7 @@ def serve(directory):
     return server.server_address[1]
 
 
-def row(name, ours, theirs, unit="s", scale=1):
-    mine = statistics.median(ours) * scale
-    text = f"{name:28} {mine:10.3f} {unit:3}"
-    if theirs:
-        other = statistics.median(theirs) * scale
-        text += f" {other:10.3f} {unit:3} {mine / other:8.2f}"
-    print(text, flush=True)
-
-
 def main():
-    global LOG
     binary = pathlib.Path(sys.argv[1]).resolve()
     peer = pathlib.Path(sys.argv[2]).resolve() if len(sys.argv) > 2 else None
     if peer is not None and os.geteuid() != 0:
@@ -152,7 +126,7 @@ def main():
     base = (peer or pathlib.Path(tempfile.gettempdir())) / "var/tmp"
     base.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(prefix="bench.", dir=base))
-    LOG = str(work / "log")
+    rows.LOG = str(work / "log")
     inside = pathlib.Path("/", work.relative_to(peer)) if peer else work
     try:
         shutil.copy2(binary, work / "slipway")
@@ -171,9 +145,6 @@ def bench(work, inside, enter, has_peer):
     theirs = enter + ["/usr/lib/systemd/systemd-sysupdate"]
     print(f"{'':28} {'slipway':>14}" + (f" {'systemd':>14} {'ratio':>8}" if has_peer else ""))
 
-    def wanted(name):
-        return not CASES or any(word in name for word in CASES)
-
     if wanted("startup"):
         version = enter + [str(inside / "slipway"), "--version"]
         pairs = [(spawn(version), spawn(theirs + ["--version"]) if has_peer else 0)
@@ -183,6 +154,10 @@ def bench(work, inside, enter, has_peer):
         bare = [str(work / "slipway"), "--version"]
         row("startup: --version", [spawn(bare) for _ in range(200)], [], "ms", 1000)
 
+    imds.bench(work, inside, enter, has_peer)
+
+    if not any(wanted(kind) for kind in ("file", "http", "manifest")):
+        return
     image = work / "image"
     make_image(image)
     for word, (suffix, command) in COMPRESSORS.items():
