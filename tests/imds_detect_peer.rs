@@ -183,3 +183,129 @@ fn the_generator_writes_and_says_what_systemds_does() {
         assert_eq!(ours, run("theirs", Path::new(generator)), "{line} {is_initrd}");
     }
 }
+
+/// Numbers that look random and are the same every time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, count: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % count
+    }
+
+    fn one<'a>(&mut self, words: &[&'a str]) -> &'a str {
+        words[self.below(words.len() as u64) as usize]
+    }
+}
+
+const MEMBERS: [(&str, &[&str]); 13] = [
+    ("data_url", &["http://a", "http://b/c"]),
+    ("vendor", &["v", "w w", ""]),
+    ("token_url", &["http://t"]),
+    ("refresh_header_name", &["R"]),
+    ("data_url_suffix", &["?s", ""]),
+    ("token_header_name", &["T"]),
+    ("extra_header", &["A: 1"]),
+    ("extra_header2", &["B: 2"]),
+    ("extra_header4", &["D: 4"]),
+    ("address_ipv4", &["192.0.2.1", "192.0.2.2", "bad"]),
+    ("address_ipv6", &["2001:db8::1", "192.0.2.1"]),
+    ("key.region", &["/region", "no-slash", ""]),
+    ("key.ssh_key", &["/ssh"]),
+];
+
+/// A few members with values; the URL often, so that there is something to see.
+fn draw(dice: &mut Dice) -> Vec<(&'static str, &'static str)> {
+    let is_drawn =
+        |dice: &mut Dice, name: &str| dice.below(100) < if name == "data_url" { 60 } else { 12 };
+    let mut drawn = Vec::new();
+    for (name, values) in MEMBERS {
+        if is_drawn(dice, name) {
+            drawn.push((name, dice.one(values)));
+        }
+    }
+    drawn
+}
+
+#[test]
+fn sources_of_the_endpoint_give_what_they_give_to_systemds_imdsd() {
+    let test = "sources_of_the_endpoint_give_what_they_give_to_systemds_imdsd";
+    let Some(peer) = Peer::new(test) else { return };
+    std::os::unix::fs::symlink(peer.slipway(), peer.dir().join("systemd-imdsd")).unwrap();
+    let mut dice = Dice(262);
+    let mut answered = 0;
+    for round in 0..60 {
+        let mut env: Vec<(String, String)> = Vec::new();
+        let mut line = String::new();
+        let mut options = String::new();
+        let credentials = peer.dir().join(format!("creds-{round}"));
+        fs::create_dir(&credentials).unwrap();
+        // Each source is there half of the time.
+        if dice.below(3) == 0 {
+            for (name, value) in draw(&mut dice) {
+                let name = name.replace("key.", "key_").to_uppercase();
+                env.push((format!("SYSTEMD_IMDS_{name}"), value.to_owned()));
+            }
+        }
+        if dice.below(2) == 0 {
+            for (name, value) in draw(&mut dice) {
+                // Headers have no numbers here.
+                let name = if name.starts_with("extra") { "extra_header" } else { name };
+                line.push_str(&format!("\"systemd.imds.{name}={value}\" "));
+            }
+            line.push_str(dice.one(&["", "systemd.imds.network=locked", "systemd.imds.vendor"]));
+        }
+        if dice.below(2) == 0 {
+            for (name, value) in draw(&mut dice) {
+                let name = match name {
+                    "token_url" => "vendor_token".to_owned(),
+                    name => name.replace("key.", "key_"),
+                };
+                fs::write(credentials.join(format!("imds.{name}")), value).unwrap();
+            }
+        }
+        for option in
+            ["--address-ipv4=192.0.2.9", "--well-known-key=region:/o", "--data-url=http://o"]
+        {
+            if dice.below(5) == 0 {
+                options.push_str(&format!(" {option}"));
+            }
+        }
+        let run = |program: &str| {
+            let script = peer.dir().join("start");
+            fs::write(&script, format!("#!/bin/sh\nexec {program}{options}\n")).unwrap();
+            let mode = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+            fs::set_permissions(&script, mode).unwrap();
+            let inside = peer.inside();
+            let output = peer
+                .command("varlinkctl")
+                .args(["--json=short", "call"])
+                .arg(format!("exec:{}", inside.join("start").display()))
+                .args(["io.systemd.InstanceMetadata.GetVendorInfo", "{}"])
+                .env("CREDENTIALS_DIRECTORY", inside.join(format!("creds-{round}")))
+                .env("SYSTEMD_PROC_CMDLINE", &line)
+                .env("SYSTEMD_LOG_LEVEL", "emerg")
+                .env("SLIPWAY_STRICT_COMPAT", "1")
+                .envs(env.iter().map(|(name, value)| (name, value)))
+                .output()
+                .unwrap();
+            (output.status.success(), String::from_utf8(output.stdout).unwrap())
+        };
+        let ours = run(peer.inside().join("systemd-imdsd").to_str().unwrap());
+        let theirs = run("/usr/lib/systemd/systemd-imdsd");
+        let world = || {
+            let names: Vec<_> =
+                fs::read_dir(&credentials).unwrap().map(|e| e.unwrap().file_name()).collect();
+            format!("{round}: {env:?} {line} {names:?} {options}")
+        };
+        // A bad address in the environment ends the peer where we send an error.
+        if theirs == (false, String::new()) {
+            assert!(!ours.0, "{}", world());
+        } else {
+            assert_eq!(ours, theirs, "{}", world());
+        }
+        answered += usize::from(ours.0);
+    }
+    assert!(answered > 10, "{answered}");
+}

@@ -69,6 +69,9 @@ const STRING_MAX: usize = 2048;
 /// LIMIT: work of one look-up: visited nodes, children and bytes of patterns tried.
 const WORK_MAX: usize = 1 << 20;
 
+/// Bytes of a string that are read at once.
+const PIECE: usize = 32;
+
 const HEADER_SIZE: usize = 80;
 const NODE_SIZE: u64 = 24;
 const CHILD_SIZE: u64 = 16;
@@ -161,18 +164,23 @@ impl<'a> Walk<'a> {
     /// A string that ends with NUL.
     fn string(&mut self, offset: u64) -> Result<Vec<u8>, Broken> {
         let mut string = Vec::new();
-        let mut at = offset;
         loop {
-            let [byte] = self.bytes(at)?;
-            if byte == 0 {
+            let at = offset.checked_add(string.len() as u64).ok_or(Broken::Offset)?;
+            // In pieces, and byte by byte where the file ends.
+            let piece = self.bytes::<PIECE>(at);
+            let piece = match &piece {
+                Ok(piece) => &piece[..],
+                Err(_) => &self.bytes::<1>(at)?[..],
+            };
+            let end = piece.iter().position(|byte| *byte == 0);
+            string.extend_from_slice(piece.get(..end.unwrap_or(piece.len())).unwrap_or_default());
+            if string.len() > STRING_MAX {
+                return Err(Broken::Endless);
+            }
+            if end.is_some() {
                 self.spend(string.len() / 16)?;
                 return Ok(string);
             }
-            if string.len() == STRING_MAX {
-                return Err(Broken::Endless);
-            }
-            string.push(byte);
-            at += 1;
         }
     }
 
