@@ -225,7 +225,7 @@ fn every_case_of_the_fault_list_ends_as_it_should_in_its_time() {
             let time = start.elapsed();
             assert!(time < Duration::from_secs(20), "{case} took {time:?}");
         };
-        for group in cases.chunks(6) {
+        for group in cases.chunks(16) {
             let running: Vec<_> = group
                 .iter()
                 .map(|case| {
@@ -992,6 +992,47 @@ fn what_is_not_found_is_remembered_whatever_the_page_says_defect_1() {
         assert_eq!(engine.get(&request), Err(Failure::KeyNotFound));
         assert_eq!(mock.count(KEY), 2);
     }
+}
+
+#[test]
+fn heads_that_lie_or_never_end_are_no_answers() {
+    let head = |text: &str| Answer::garbage(format!("HTTP/1.1 200 OK\r\n{text}\r\n\r\nvalue"));
+    let huge = "x".repeat(1 << 20);
+    let many: Vec<String> = (0..10_000).map(|n| format!("X-{n}: y")).collect();
+    for (what, answer) in [
+        ("two lengths", head("Content-Length: 5\r\nContent-Length: 6")),
+        ("the same length twice", head("Content-Length: 5\r\nContent-Length: 5")),
+        ("a negative length", head("Content-Length: -5")),
+        ("no number", head("Content-Length: five")),
+        ("a length of 2^64", head("Content-Length: 18446744073709551616")),
+        ("length and chunks", head("Content-Length: 3\r\nTransfer-Encoding: chunked")),
+        ("an unknown coding", head("Transfer-Encoding: gzip")),
+        ("a chunk of 2^64", {
+            let text =
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\nx";
+            Answer::garbage(text)
+        }),
+        ("a chunk without a size", {
+            Answer::garbage("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\nvalue")
+        }),
+        ("a header of a megabyte", head(&format!("X: {huge}"))),
+        ("ten thousand headers", head(&many.join("\r\n"))),
+        ("interim answers only", Answer::garbage("HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000))),
+        ("half a head", Answer::garbage("HTTP/1.1 200 OK\r\nContent-Le")),
+    ] {
+        let limits = Limits { retries: 1, ..quick() };
+        let talk = Talk::with(plain().always(KEY, answer), limits, |_| {});
+        let start = Instant::now();
+        // What is too large is that, however large.
+        let expected = if what == "a chunk of 2^64" { "System" } else { "CommunicationFailure" };
+        assert_eq!(talk.ask(KEY), failed(expected), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(3), "{what}");
+    }
+    let headers = (0..50).fold(Answer::ok("value"), |answer, n| {
+        answer.header("Set-Cookie", &format!("{n}={}", "c".repeat(100)))
+    });
+    let talk = Talk::new(plain().script(KEY, [headers]));
+    assert_eq!(talk.ask(KEY), value());
 }
 
 #[test]
