@@ -215,6 +215,10 @@ struct Net {
 
 impl Net {
     fn new(test: &str) -> Option<Self> {
+        Self::with(test, MockCloud::fixture("vultr"))
+    }
+
+    fn with(test: &str, mock: MockCloud) -> Option<Self> {
         let machine = Namespace::new(test)?;
         let (cloud, nobody) = (Namespace::new(test)?, Namespace::new(test)?);
         machine.connect("dead", &nobody, "n0");
@@ -226,7 +230,7 @@ impl Net {
         // route.
         machine.ip("route add default via 192.0.2.2 dev dead");
         let address = format!("{SERVICE}:80").parse().unwrap();
-        let mock = cloud.inside(|| MockCloud::fixture("vultr").listen(address).start());
+        let mock = cloud.inside(|| mock.listen(address).start());
         let dir = tempfile::tempdir().unwrap();
         Some(Self { machine, _cloud: cloud, _nobody: nobody, mock, dir })
     }
@@ -291,4 +295,42 @@ fn address_that_appears_while_we_wait_is_used() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
     assert_eq!(net.pinned(), "live\n");
+}
+
+#[test]
+fn two_capabilities_of_another_user_are_enough() {
+    let test = "two_capabilities_of_another_user_are_enough";
+    // The cloud that answers to low source ports only.
+    let Some(net) = Net::with(test, MockCloud::fixture("scaleway")) else { return };
+    net.give_address("live");
+    let everybody = |path: &Path| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    };
+    let program = net.dir.path().join("imdsd");
+    // Not by ourselves: a descriptor for writing, inherited by some other child, keeps it from being
+    // run.
+    assert!(Command::new("cp").arg(BINARY).arg(&program).status().unwrap().success());
+    let runtime = net.dir.path().join("run");
+    fs::create_dir(&runtime).unwrap();
+    everybody(net.dir.path());
+    everybody(&runtime);
+    let run = |capabilities: &str, key: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        command.arg(format!("--inh-caps=-all{capabilities}"));
+        command.arg(format!("--ambient-caps=-all{capabilities}"));
+        command.arg(&program).args(["--interface=live", "--fwmark=0x7FFF0815", key]);
+        command.envs(net.mock.environment()).env("RUNTIME_DIRECTORY", &runtime);
+        net.machine.enter(&command).output().unwrap()
+    };
+    let output = run(",+net_admin,+net_bind_service", "/user_data/cloud-init");
+    assert!(output.status.success() && !output.stdout.is_empty(), "{output:?}");
+    let request = net.mock.requests().pop().unwrap();
+    assert!(request.peer.port() < 1024, "{}", request.peer);
+    assert!(runtime.join("cache/live/key-\\x2fuser_data\\x2fcloud-init").exists());
+    // A mark that was asked for is not left out where it cannot be set.
+    let output = run("", "/conf");
+    assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert_eq!(net.mock.requests().len(), 1);
 }
