@@ -186,7 +186,7 @@ impl Reader {
     }
 
     /// Takes bytes as they arrive and says how many of them belong to this answer; fewer than
-    /// given only where the answer is complete.
+    /// given only where the answer is complete. An error page that breaks off takes them all.
     ///
     /// # Errors
     /// What makes the bytes no answer. After that the reader must not be fed again.

@@ -159,6 +159,8 @@ fn answer(bytes: &[u8], piece: usize) -> Result<Answer, Malformed> {
     }
     let is_reusable = reader.is_reusable();
     let (head, body) = reader.into_parts();
+    // Where an error page went out of step nobody reads on, so it does not matter how far it went.
+    let used = if is_reusable { used } else { 0 };
     Ok(Answer { status: head.status, body, is_reusable, used })
 }
 
