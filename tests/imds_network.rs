@@ -248,9 +248,10 @@ struct Who {
     uid: u32,
     mark: Option<u32>,
     from: Option<&'static str>,
+    card: Option<&'static str>,
 }
 
-const ROOT: Who = Who { uid: 0, mark: None, from: None };
+const ROOT: Who = Who { uid: 0, mark: None, from: None, card: None };
 const MARKED: Who = Who { mark: Some(FIREWALL_MARK), ..ROOT };
 const USER: Who = Who { uid: NOBODY, ..ROOT };
 
@@ -271,6 +272,10 @@ fn connect(client: &Namespace, to: &str, who: Who) -> i32 {
         // What is dropped instead of refused ends here.
         let wait = Some(Duration::from_secs(2));
         rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, wait)?;
+        if let Some(card) = who.card {
+            setsockopt(&socket, sockopt::BindToDevice, &card.into())
+                .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+        }
         if let Some(from) = who.from {
             rustix::net::bind(&socket, &SocketAddr::new(from.parse().unwrap(), 0))?;
         }
@@ -327,6 +332,11 @@ fn locked_lets_the_mark_through_and_nothing_else() {
     assert_eq!(connect(&client, V4, bound), EACCES);
     let bound = Who { from: Some("2001:db8::2"), ..USER };
     assert_eq!(connect(&client, V6, bound), EACCES);
+    // Linux would let these through, because it takes the service to be on the link.
+    let bound = Who { card: Some("c0"), ..USER };
+    assert!(connect(&client, V4, bound) != 0 && connect(&client, V6, bound) != 0);
+    let bound = Who { card: Some("c0"), ..MARKED };
+    assert_eq!((connect(&client, V4, bound), connect(&client, V6, bound)), (0, 0));
     // Everything else is as it was.
     let other = server.inside(|| TcpListener::bind("192.0.2.1:80").unwrap());
     assert_eq!(connect(&client, "192.0.2.1", USER), 0);
@@ -400,7 +410,7 @@ fn the_next_hop_is_copied_and_follows_changes() {
     let four = || table("-4 route show table 0x7fff0815");
     let six = || table("-6 route show table 0x7fff0815");
     // Nothing is known: on the link.
-    assert_eq!(apply(&client, &both, Mode::Locked, None), 2 + 5 + 2);
+    assert_eq!(apply(&client, &both, Mode::Locked, None), 3 + 6 + 2);
     assert_eq!(four(), format!("{V4} dev c0 proto 73 scope link"));
     assert_eq!(six(), format!("{V6} dev c0 proto 73 metric 1024 pref medium"));
     // DHCP came, behind the lock.
@@ -428,14 +438,14 @@ fn what_somebody_else_made_stays_and_counts() {
     let Some((client, _server)) = world(test) else { return };
     client.ip(&format!("route add {V4} dev c0 scope link table 0x7fff0815"));
     client.ip("rule add pref 30815 fwmark 0x7fff0815 table 0x7fff0815");
-    client.ip(&format!("rule add pref 30819 to {V4} from 192.0.2.9 prohibit"));
+    client.ip(&format!("rule add pref 30820 to {V4} from 192.0.2.9 prohibit"));
     client.ip(&format!("rule add pref 77 not fwmark 0x7fff0815 to {V4} prohibit"));
     client.ip(&format!("route add prohibit {V4}"));
     client.ip("route add 198.51.100.0/24 dev c0 proto 73");
     let before = shown(&client);
     let one = endpoint(Some(V4), None);
     assert_eq!(apply(&client, &one, Mode::Unlocked, Some("c0")), 0);
-    assert_eq!(apply(&client, &one, Mode::Locked, Some("c0")), 4);
+    assert_eq!(apply(&client, &one, Mode::Locked, Some("c0")), 6);
     client.inside(|| remove_routes().unwrap());
     assert_eq!(shown(&client), before);
 }
@@ -529,14 +539,14 @@ fn the_applet_shows_applies_and_removes() {
     let _listeners = listen(&server);
     let before = shown(&client);
     let plan = setup(&client, "locked", &["--apply", "--dry-run"]);
-    assert_eq!((plan.lines().count(), shown(&client) == before), (6, true));
+    assert_eq!((plan.lines().count(), shown(&client) == before), (8, true));
     for _ in 0..2 {
         assert_eq!(setup(&client, "locked", &["--apply"]), "");
         assert_eq!(connect(&client, V4, ROOT), EACCES);
         assert_eq!(connect(&client, V4, MARKED), 0);
     }
     assert_eq!(setup(&client, "locked", &["--apply", "--dry-run"]), "");
-    assert_eq!(setup(&client, "off", &["--remove", "--dry-run"]).lines().count(), 6);
+    assert_eq!(setup(&client, "off", &["--remove", "--dry-run"]).lines().count(), 8);
     assert_eq!(setup(&client, "unlocked", &["--apply"]), "");
     assert_eq!(connect(&client, V4, USER), 0);
     // Nothing is wanted any more: what is there goes.

@@ -7,10 +7,9 @@
 //! There are two ways to have it: [`files`] for systemd-networkd and -resolved, [`routes`] by
 //! rtnetlink for everybody else. Both plan first; a dry run shows the plan.
 //!
-//! It is a barrier of routes, no firewall. LIMIT: what has CAP_NET_ADMIN passes; connections that
-//! are open stay open; a service that is known by name only (Tencent's) is not covered; and Linux
-//! believes an IPv4 socket that is bound to an interface (SO_BINDTODEVICE, IP_UNICAST_IF) that
-//! every address is on its link, so that such a socket passes where the service answers there.
+//! It is a barrier of routes, no firewall. LIMIT: what has CAP_NET_ADMIN passes, and so does what
+//! runs as root and binds its socket; connections that are open stay open; a service that is known
+//! by name only (Tencent's) is not covered; interfaces that come later are from the next run on.
 //!
 //! External spec: systemd-imdsd(8) of systemd 262, `systemd.imds.network=`.
 

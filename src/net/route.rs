@@ -8,7 +8,7 @@ use crate::error::{Context as _, Result};
 use crate::format::netlink::Builder;
 use crate::format::netlink::rtnl;
 pub use crate::format::netlink::rtnl::{
-    Action, Family, Route, Rule, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST,
+    Action, Family, LOCAL, Route, Rule, SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, TABLE_MAIN, UNICAST,
 };
 use crate::sys::netlink::Protocol;
 

@@ -54,6 +54,7 @@ const FRA_FWMARK: u16 = 10;
 const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
+const FRA_OIFNAME: u16 = 17;
 const FRA_UID_RANGE: u16 = 20;
 const FRA_PROTOCOL: u16 = 21;
 
@@ -74,6 +75,10 @@ const LOOPBACK: &str = "lo";
 pub const TABLE_MAIN: u32 = 254;
 /// Route type: there is a way.
 pub const UNICAST: u8 = 1;
+/// Route type: this machine itself.
+pub const LOCAL: u8 = 2;
+/// Scope of what is on this machine.
+pub const SCOPE_HOST: u8 = 254;
 /// Scope of what may be anywhere.
 pub const SCOPE_UNIVERSE: u8 = 0;
 /// Scope of what is on the link.
@@ -214,6 +219,8 @@ pub struct Rule {
     pub to: Option<IpAddr>,
     /// Packets of this machine only, not those it forwards.
     pub is_own: bool,
+    /// Packets of sockets that are bound to the interface with this name.
+    pub bound_to: Option<String>,
     /// Packets of users with these numbers, first and last.
     pub users: Option<(u32, u32)>,
 }
@@ -330,6 +337,9 @@ fn rule_message(kind: u16, flags: u16, rule: &Rule) -> Builder {
     }
     if rule.is_own {
         builder = builder.text(FRA_IIFNAME, LOOPBACK);
+    }
+    if let Some(name) = &rule.bound_to {
+        builder = builder.text(FRA_OIFNAME, name);
     }
     if let Some((first, last)) = rule.users {
         let range = [first.to_ne_bytes(), last.to_ne_bytes()].concat();
@@ -511,6 +521,7 @@ pub fn rule(message: &Message<'_>) -> Option<Rule> {
         from: None,
         to: None,
         is_own: false,
+        bound_to: None,
         users: None,
     };
     for (kind, value) in attributes(message.payload.get(ROUTE..)?) {
@@ -528,6 +539,7 @@ pub fn rule(message: &Message<'_>) -> Option<Rule> {
             FRA_SRC => rule.from = Some(family.address(value)?),
             FRA_DST => rule.to = Some(family.address(value)?),
             FRA_IIFNAME if super::until_nul(value) == LOOPBACK.as_bytes() => rule.is_own = true,
+            FRA_OIFNAME => rule.bound_to = Some(text(value)),
             FRA_UID_RANGE => rule.users = Some((number(value)?, u32_at(value, 4)?)),
             // Always there; this value means that nothing is suppressed.
             FRA_SUPPRESS_PREFIXLEN if number(value)? == u32::MAX => {}

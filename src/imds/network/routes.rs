@@ -13,12 +13,18 @@
 //! | packets to the service | |
 //! |---|---|
 //! | with the mark | our table |
+//! | of users other than root, bound to a network card | a table without a way out |
 //! | of users other than root | prohibited |
 //! | of root, from no address yet: every connection that is not bound | prohibited |
 //! | of this machine: the look-up of the way back, which is root's and has an address | our table |
 //! | the rest: forwarded ones | prohibited |
 //!
-//! IPv6 has no such look-up and needs the last row only. What is ours is known by its protocol
+//! The second row is there because Linux believes an IPv4 socket that is bound to an interface
+//! (SO_BINDTODEVICE, IP_UNICAST_IF, both for everybody) that every address for which it finds no
+//! way is on the link, and a prohibition is no way. A route that says "this is my own address" is
+//! one, and connecting to that fails with "Network is unreachable".
+//!
+//! IPv6 has neither and needs the last row only. What is ours is known by its protocol
 //! number; nothing else is ever removed.
 
 use std::fmt::{self, Write as _};
@@ -31,7 +37,7 @@ use super::{Mode, addresses, complaint};
 use crate::error::{Error, Result};
 use crate::net::interface::{self, Interface, Link};
 use crate::net::route::{
-    self, Action, Family, Hop, Route, Rule, SCOPE_LINK, SCOPE_UNIVERSE, UNICAST,
+    self, Action, Family, Hop, LOCAL, Route, Rule, SCOPE_HOST, SCOPE_LINK, SCOPE_UNIVERSE, UNICAST,
 };
 
 /// Who made our routes and rules. Not one of the numbers that are given out
@@ -40,10 +46,14 @@ pub const PROTOCOL: u8 = 73;
 
 /// The number of the first of our rules, below that of the main table's (32766).
 const PRIORITY: u32 = 30815;
-const PRIORITY_USERS: u32 = PRIORITY + 1;
-const PRIORITY_ROOT: u32 = PRIORITY + 2;
-const PRIORITY_BACK: u32 = PRIORITY + 3;
-const PRIORITY_REST: u32 = PRIORITY + 4;
+const PRIORITY_BOUND: u32 = PRIORITY + 1;
+const PRIORITY_USERS: u32 = PRIORITY + 2;
+const PRIORITY_ROOT: u32 = PRIORITY + 3;
+const PRIORITY_BACK: u32 = PRIORITY + 4;
+const PRIORITY_REST: u32 = PRIORITY + 5;
+
+/// The table without a way out.
+const TABLE_DEAD_END: u32 = FIREWALL_MARK + 1;
 
 /// Everybody but root; the number after the last one means nobody.
 const USERS: (u32, u32) = (1, u32::MAX - 1);
@@ -140,17 +150,25 @@ pub fn plan_routes(
             if family == Family::V6 && !state.rules.iter().any(|rule| rule.family == family) {
                 continue;
             }
+            let mut ways = Vec::new();
             match first_way(address, interface, state) {
                 Ok(first) => {
                     if interface.is_none() {
-                        routes.extend(other_ways(address, &first, state));
+                        ways = other_ways(address, &first, state);
                     }
-                    routes.push(first);
+                    ways.push(first);
                 }
                 Err(Some(warning)) => plan.warnings.push(warning),
                 Err(None) => {}
             }
             rules.extend(wanted_rules(address, mode));
+            if mode == Mode::Locked && family == Family::V4 {
+                for (route, rule) in ways.iter().filter_map(|way| dead_end(way, state)) {
+                    routes.push(route);
+                    rules.push(rule);
+                }
+            }
+            routes.extend(ways);
         }
     }
     difference(&mut plan, state, &routes, &rules);
@@ -192,7 +210,7 @@ fn is_own_rule(rule: &Rule) -> bool {
 }
 
 fn is_own_route(route: &Route) -> bool {
-    route.protocol == PROTOCOL && route.table == FIREWALL_MARK
+    route.protocol == PROTOCOL && [FIREWALL_MARK, TABLE_DEAD_END].contains(&route.table)
 }
 
 /// Somebody else's that does the same is as good.
@@ -284,26 +302,53 @@ fn best(links: &[Link], family: Family) -> Option<&Link> {
     links.into_iter().next()
 }
 
-fn wanted_rules(address: IpAddr, mode: Mode) -> Vec<Rule> {
-    let family = Family::of(address);
+/// What keeps sockets that are bound to the interface of a way from taking it.
+fn dead_end(way: &Route, state: &State) -> Option<(Route, Rule)> {
+    let name = &state.link(way.interface?)?.interface.name;
+    let route = Route {
+        table: TABLE_DEAD_END,
+        scope: SCOPE_HOST,
+        kind: LOCAL,
+        gateway: None,
+        is_onlink: false,
+        ..way.clone()
+    };
     let rule = Rule {
-        family,
-        priority: PRIORITY,
+        priority: PRIORITY_BOUND,
+        action: Action::Table(TABLE_DEAD_END),
+        bound_to: Some(name.clone()),
+        users: Some(USERS),
+        ..prohibition(way.destination)
+    };
+    Some((route, rule))
+}
+
+/// Nobody may send packets to an address.
+fn prohibition(address: IpAddr) -> Rule {
+    Rule {
+        family: Family::of(address),
+        priority: PRIORITY_REST,
         action: Action::Prohibit,
         protocol: PROTOCOL,
         mark: None,
         from: None,
         to: Some(address),
         is_own: false,
+        bound_to: None,
         users: None,
-    };
+    }
+}
+
+fn wanted_rules(address: IpAddr, mode: Mode) -> Vec<Rule> {
+    let rule = prohibition(address);
     let table = Action::Table(FIREWALL_MARK);
     let mark = Some(FIREWALL_MARK);
-    let mut rules = vec![Rule { action: table, mark, to: None, ..rule.clone() }];
+    let priority = PRIORITY;
+    let mut rules = vec![Rule { priority, action: table, mark, to: None, ..rule.clone() }];
     if mode != Mode::Locked {
         return rules;
     }
-    if family == Family::V4 {
+    if rule.family == Family::V4 {
         let from = Some(Ipv4Addr::UNSPECIFIED.into());
         rules.extend([
             Rule { priority: PRIORITY_USERS, users: Some(USERS), ..rule.clone() },
@@ -311,7 +356,7 @@ fn wanted_rules(address: IpAddr, mode: Mode) -> Vec<Rule> {
             Rule { priority: PRIORITY_BACK, action: table, is_own: true, ..rule.clone() },
         ]);
     }
-    rules.push(Rule { priority: PRIORITY_REST, ..rule });
+    rules.push(rule);
     rules
 }
 
@@ -340,7 +385,8 @@ fn any(family: Family) -> IpAddr {
 }
 
 fn route_words(text: &mut String, route: &Route, state: &State) {
-    let _ = write!(text, " {}/{}", route.destination, route.prefix);
+    let kind = if route.kind == LOCAL { " local" } else { "" };
+    let _ = write!(text, "{kind} {}/{}", route.destination, route.prefix);
     if let Some(gateway) = route.gateway {
         let is_other = gateway.is_ipv6() != route.destination.is_ipv6();
         let _ = write!(text, " via {}{gateway}", if is_other { "inet6 " } else { "" });
@@ -375,6 +421,9 @@ fn rule_words(text: &mut String, rule: &Rule) {
     }
     if rule.is_own {
         text.push_str(" iif lo");
+    }
+    if let Some(name) = &rule.bound_to {
+        let _ = write!(text, " oif {name}");
     }
     if let Some((first, last)) = rule.users {
         let _ = write!(text, " uidrange {first}-{last}");
