@@ -22,6 +22,8 @@ mod netns;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use imds_world::{World, failure_name, get};
@@ -31,7 +33,9 @@ use serde_json::Value;
 use slipway::ctx::Ctx;
 use slipway::imds::cache::NEGATIVE_TTL;
 use slipway::imds::normal::Normal;
-use slipway::imds::{Engine, Failure, Request, Source as _, WellKnown, endpoint, providers};
+use slipway::imds::{
+    ConnectOptions, Failure, Request, Source, WellKnown, connect, endpoint, providers,
+};
 
 /// The cloud as it is, but for low source ports, which need a privilege.
 fn cloud(name: &str) -> MockCloud {
@@ -88,7 +92,7 @@ fn firmware_strings_lead_to_the_endpoint_of_each_cloud_defect_24() {
 }
 
 /// Every well-known name through an engine that has the peer's row.
-fn check_raw(mock: &Mock, engine: &mut Engine, wrong: &mut Vec<String>) {
+fn check_raw(mock: &Mock, source: &mut dyn Source, wrong: &mut Vec<String>) {
     let fixture = mock.json();
     for known in WellKnown::ALL.into_iter().skip(1) {
         let expect = &fixture["expect"][known.name()];
@@ -97,7 +101,7 @@ fn check_raw(mock: &Mock, engine: &mut Engine, wrong: &mut Vec<String>) {
             (None, Some(error)) => Err(error.to_owned()),
             (None, None) => Err("WellKnownKeyUnset".to_owned()),
         };
-        let got = get(engine, known.name(), expect["suffix"].as_str())
+        let got = get(source, known.name(), expect["suffix"].as_str())
             .map(|bytes| String::from_utf8(bytes).unwrap())
             .map_err(|failure| failure_name(&failure));
         if got != expected {
@@ -169,9 +173,9 @@ fn requests_carry_the_headers_of_the_peer_in_its_order() {
 }
 
 /// Every normalised value of a fixture's expectation.
-fn check_normal(ctx: &Ctx, engine: &mut Engine, fixture: &Value, wrong: &mut Vec<String>) {
+fn check_normal(ctx: &Ctx, source: &mut dyn Source, fixture: &Value, wrong: &mut Vec<String>) {
     let vendor = fixture["vendor"].as_str().unwrap();
-    let mut normal = Normal::new(ctx, engine).unwrap();
+    let mut normal = Normal::new(ctx, source).unwrap();
     let mut same = |what: &str, got: String, expected: String| {
         if got != expected {
             wrong.push(format!("{vendor} {what}: {got}, not {expected}"));
@@ -507,4 +511,49 @@ fn clouds_with_an_ipv6_address_are_reached_without_ipv4_defect_15() {
         let requests = mock.requests();
         assert_eq!(requests[0].header("host"), Some(format!("[{address}]").as_str()), "{name}");
     }
+}
+
+/// The daemon of a cloud, ended with the test.
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_service_gives_the_same_values_on_every_cloud() {
+    let mut wrong = Vec::new();
+    for name in CLOUDS {
+        if name == "scaleway" && !rustix::process::geteuid().is_root() {
+            println!("SKIP the_service_gives_the_same_values_on_every_cloud: {name} needs root");
+            continue;
+        }
+        let (world, mock) = (World::cloud(name), cloud(name).start());
+        let socket = world.path("run/socket");
+        let ready = UnixDatagram::bind(world.path("run/ready")).unwrap();
+        ready.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slipway"));
+        command
+            .args(["imdsd", &format!("--listen={}", socket.display())])
+            .env_clear()
+            .env("NOTIFY_SOCKET", world.path("run/ready"))
+            .env("RUNTIME_DIRECTORY", world.cache())
+            .env("SYSTEMD_PROC_CMDLINE", "")
+            .envs(mock.environment());
+        for (known, key) in world.own_row(&mock).well_known {
+            command.env(format!("SYSTEMD_IMDS_KEY_{}", known.property_name()), key);
+        }
+        let _daemon = Daemon(command.spawn().unwrap());
+        assert!(ready.recv(&mut [0; 64]).is_ok(), "{name}: the service never became ready");
+        let ctx = world.ctx();
+        let options = ConnectOptions { socket: Some(socket), ..ConnectOptions::default() };
+        let mut source = connect(&ctx, &options).unwrap();
+        check_normal(&ctx, source.as_mut(), &mock.json(), &mut wrong);
+        assert!(!mock.requests().is_empty(), "{name}");
+        assert!(mock.tokens() <= 1, "{name}");
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
