@@ -207,7 +207,7 @@ impl Engine {
         let answer = inner.direct(known, question, Some(pinned.clone()), start + LIMIT_DIRECT);
         // DIFFERS: the peer stays with an interface that has died until somebody else removes its
         // file; here the others get what is left of the time.
-        if matches!(answer, Err(Failure::CommunicationFailure(_)))
+        if matches!(answer, Err(Failure::CommunicationFailure(_) | Failure::Timeout(_)))
             && let Some(others) = search::others(inner, &pinned)
         {
             log::info!("Interface {} does not work any more, looking for another.", pinned.name);

@@ -207,11 +207,20 @@ fn all_interfaces_dead_is_the_last_failure() {
 
 #[test]
 fn pinned_interface_that_died_is_forgotten_and_the_others_are_asked() {
+    for fate in [unreachable(), Fate::Fails(Failure::Timeout("silence".to_owned()))] {
+        let dir = tempfile::tempdir().unwrap();
+        let net = Net::with(&["old", "new"]).fate("old", fate.clone());
+        std::fs::write(dir.path().join("ifname"), "old\n").unwrap();
+        assert_eq!(value(engine(&net, dir.path()).ask(&key("/a"))).1, Some(3), "{fate:?}");
+        assert_eq!(pinned(dir.path()).as_deref(), Some("new\n"));
+    }
+    // Where there is no other, its failure is the answer and it stays.
     let dir = tempfile::tempdir().unwrap();
-    let net = Net::with(&["old", "new"]).fate("old", unreachable());
+    let net = Net::with(&["old"]).fate("old", unreachable());
     std::fs::write(dir.path().join("ifname"), "old\n").unwrap();
-    assert_eq!(value(engine(&net, dir.path()).ask(&key("/a"))).1, Some(3));
-    assert_eq!(pinned(dir.path()).as_deref(), Some("new\n"));
+    let answer = engine(&net, dir.path()).ask(&key("/a"));
+    assert!(matches!(answer, Err(Failure::CommunicationFailure(_))), "{answer:?}");
+    assert_eq!((pinned(dir.path()).as_deref(), net.fetched()), (Some("old\n"), 1));
 }
 
 #[test]
