@@ -552,7 +552,8 @@ pub fn rule(message: &Message<'_>) -> Option<Rule> {
 }
 
 // The vectors are of a little-endian machine.
-#[cfg(all(test, target_endian = "little"))]
+#[cfg(test)]
+#[cfg(target_endian = "little")]
 mod tests {
     use super::super::messages;
     use super::*;
