@@ -1,9 +1,10 @@
 //! User data: what a stranger may put into the credential store.
 
 use serde_json::{Value, json};
+use slipway::conf::credential;
 use slipway::crypto::text::base64;
 use slipway::imds::import::{self, ADDRESSES, STORE, STORE_ENCRYPTED, Standing, Step, USERDATA};
-use slipway::imds::userdata::{Credential, UserData, is_credential_name, parse};
+use slipway::imds::userdata::{Credential, UserData, parse};
 use slipway::imds::{Endpoint, Failure, Reply, Request, Source, WellKnown};
 
 use crate::{kind, vectors};
@@ -33,7 +34,7 @@ pub fn run(bytes: &[u8]) -> u64 {
     let parsed = parse(bytes);
     if let UserData::Credentials(entries) = &parsed {
         let good: Vec<&Credential> = entries.iter().flatten().collect();
-        assert!(good.iter().all(|entry| is_credential_name(&entry.name)));
+        assert!(good.iter().all(|entry| credential::is_name(&entry.name)));
         let entry = |entry: &&Credential| {
             let member = if entry.is_encrypted { "encrypted" } else { "data" };
             json!({ "name": entry.name, member: base64(&entry.data) })
@@ -52,7 +53,7 @@ pub fn run(bytes: &[u8]) -> u64 {
             ADDRESSES | USERDATA => assert_eq!(*mode, 0o644),
             _ => {
                 assert!([STORE, STORE_ENCRYPTED].contains(&directory), "{path}");
-                assert!(is_credential_name(name) && *mode == 0o400, "{path}");
+                assert!(credential::is_name(name) && *mode == 0o400, "{path}");
             }
         }
     }
