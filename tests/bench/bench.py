@@ -143,7 +143,7 @@ def main():
 def bench(work, inside, enter, has_peer):
     ours = enter + [str(inside / "slipway"), "update"]
     theirs = enter + ["/usr/lib/systemd/systemd-sysupdate"]
-    print(f"{'':28} {'slipway':>14}" + (f" {'systemd':>14} {'ratio':>8}" if has_peer else ""))
+    print(f"{'':30} {'slipway':>14}" + (f" {'systemd':>14} {'ratio':>8}" if has_peer else ""))
 
     if wanted("startup"):
         version = enter + [str(inside / "slipway"), "--version"]

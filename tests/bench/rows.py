@@ -35,7 +35,7 @@ def spawn(command, environment=None):
 
 def row(name, ours, theirs, unit="s", scale=1):
     mine = statistics.median(ours) * scale
-    text = f"{name:28} {mine:10.3f} {unit:3}"
+    text = f"{name:30} {mine:10.3f} {unit:3}"
     if theirs:
         other = statistics.median(theirs) * scale
         text += f" {other:10.3f} {unit:3} {mine / other:8.3f}"

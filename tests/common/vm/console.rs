@@ -52,18 +52,28 @@ impl Report {
     /// Nothing failed, and these steps passed, in this order.
     pub fn assert_steps(self, expected: &[&str]) {
         let log = self.log.display();
-        let tail: Vec<&str> = self.console.lines().rev().take(40).collect();
-        let tail: String = tail.iter().rev().map(|line| format!("    {line}\n")).collect();
+        let tail = self.tail();
         if let Some(failure) = &self.failure {
-            panic!("{}: {failure}\nconsole in {log}; its end:\n{tail}", self.name);
+            panic!("{}: {failure}\nconsole in {log}; before the end:\n{tail}", self.name);
         }
         assert!(
             self.steps == expected,
-            "{}: passed {:?}, expected {expected:?}\nconsole in {log}; its end:\n{tail}",
+            "{}: passed {:?}, expected {expected:?}\nconsole in {log}; before the end:\n{tail}",
             self.name,
             self.steps
         );
         fs::remove_file(&self.log).unwrap();
+    }
+}
+
+impl Report {
+    /// The lines that led to the failure; what a scenario says after it is in the log.
+    fn tail(&self) -> String {
+        let lines: Vec<&str> = self.console.lines().collect();
+        let is_failure = |line: &&str| line.contains("slipway-test: FAIL ");
+        let end = lines.iter().position(is_failure).map_or(lines.len(), |at| at + 1);
+        let start = end.saturating_sub(30);
+        lines[start..end].iter().map(|line| format!("    {line}\n")).collect()
     }
 }
 
