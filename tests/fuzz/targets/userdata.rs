@@ -57,7 +57,9 @@ pub fn run(bytes: &[u8]) -> u64 {
             }
         }
     }
-    kind(&(plan.has_failed(), plan.steps.iter().map(Step::to_text).collect::<Vec<_>>()))
+    // Names and sizes make nothing new.
+    let head = |step: &Step| step.to_text().split('\'').next().map(str::to_owned);
+    kind(&(plan.has_failed(), plan.steps.iter().map(head).collect::<Vec<_>>()))
 }
 
 /// Everything it says is the input.
