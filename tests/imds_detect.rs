@@ -271,7 +271,7 @@ fn rows_are_the_peers_in_strict_mode_and_mended_by_default_defect_12() {
         assert_eq!(Some(&ours), providers::builtin(cloud).as_ref());
         let strict = machine.strict().endpoint().unwrap();
         assert_eq!(config(&strict), expected, "{cloud}");
-        assert_eq!(strict.traits, Default::default());
+        assert_eq!(strict.traits, ours.traits);
         for (_, place, value) in MENDED.iter().filter(|(name, ..)| *name == cloud) {
             let (parent, name) = place.rsplit_once('/').unwrap();
             expected.pointer_mut(parent).unwrap()[name] = json!(value);
@@ -422,7 +422,7 @@ fn our_properties_are_understood_from_everywhere() {
     assert_eq!(traits.recipes["instance-id"], "/id | trim");
     let strict = machine.strict().endpoint().unwrap();
     assert_eq!(config(&strict)["well_known"], json!({"region": "/wrong"}));
-    assert_eq!(strict.traits, Default::default());
+    assert_eq!(strict.traits, *traits);
 }
 
 #[test]
@@ -434,7 +434,9 @@ fn the_peers_own_entry_is_mended_and_a_changed_one_is_left_alone() {
         let machine = acme().put("run/udev/data/+dmi:id", text);
         let endpoint = machine.endpoint().unwrap();
         let known = config(&endpoint)["well_known"]["userdata"].clone();
-        assert_eq!(config(&machine.strict().endpoint().unwrap())["well_known"]["userdata"], key);
+        let strict = machine.strict().endpoint().unwrap();
+        assert_eq!(config(&strict)["well_known"]["userdata"], key);
+        assert!(strict.traits.recipes.contains_key("ssh-keys"));
         known
     };
     let url = "http://169.254.169.254/hetzner/v1/metadata";

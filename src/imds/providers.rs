@@ -116,7 +116,12 @@ pub fn lookup(ctx: &Ctx) -> Result<Option<Endpoint>> {
         if !is_strict {
             mend(&mut properties);
         }
-        assemble(&properties, is_strict)
+        let mut endpoint = assemble(&properties, is_strict);
+        // What a cloud demands of a connection is demanded in strict mode too.
+        if is_strict {
+            add_traits(&mut endpoint);
+        }
+        endpoint
     }))
 }
 
