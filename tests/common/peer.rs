@@ -41,7 +41,10 @@ impl Peer {
         // The shipped binary where there is one: it is what has to agree, and needs no libc inside.
         let binary = std::env::var_os("SLIPWAY_STATIC")
             .unwrap_or_else(|| env!("CARGO_BIN_EXE_slipway").into());
-        fs::copy(binary, peer.dir().join("slipway")).unwrap();
+        // By another process: a thread that forks in the meantime would hold the copy open for
+        // writing, and nobody could run it.
+        let copied = Command::new("cp").arg(binary).arg(peer.dir().join("slipway")).status();
+        assert!(copied.unwrap().success());
         Some(peer)
     }
 
