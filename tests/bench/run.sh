@@ -7,7 +7,8 @@ target=$(basename "$(dirname "$(dirname "$binary")")")
 sh "$here/../tools/need.sh" bench "$target"
 cargo build --quiet --locked --example mockcloud
 MOCKCLOUD=$(dirname "$(dirname "$(dirname "$binary")")")/debug/examples/mockcloud
-export MOCKCLOUD
+# No compiled modules in the tree.
+export MOCKCLOUD PYTHONDONTWRITEBYTECODE=1
 [ "$(id -u)" = 0 ] || exec python3 "$here/bench.py" "$binary"
 # Mounts and interfaces made below vanish with these namespaces.
 # shellcheck disable=SC2016 # the inner shell expands it
