@@ -10,6 +10,8 @@ FEATURES ?= $(if $(APPLETS),$(APPLETS),$(FLAVOUR))
 DESTDIR  ?=
 PREFIX   ?= /usr
 BINDIR   ?= $(PREFIX)/bin
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
+GENERATORDIR ?= $(PREFIX)/lib/systemd/system-generators
 T        ?= 60
 PEER     ?=
 KERNEL   ?=
@@ -28,7 +30,7 @@ LEAN     := $(if $(findstring x86_64,$(TARGET)),$(addprefix -Clink-arg=-Wl$(comm
 RELEASE  := RUSTFLAGS="$(RUSTFLAGS) $(LEAN) $(REMAP)"
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check test diff-test vm-test fuzz bench size repro deny install uninstall completions man \
+.PHONY: all demo check test diff-test vm-test fuzz bench size repro deny install install-units uninstall completions man \
         help clean dist cross static
 
 ## build the static executable (FLAVOUR=full|initramfs, APPLETS="a b", TARGET=triple)
@@ -102,6 +104,10 @@ man: static
 install: all
 	install -D -m 0755 $(BIN) $(DESTDIR)$(BINDIR)/slipway
 	$(DESTDIR)$(BINDIR)/slipway --install $(DESTDIR)$(BINDIR)
+
+## install the units and the generator for systemd (UNITDIR, GENERATORDIR)
+install-units:
+	@sh tests/tools/install-units.sh "$(DESTDIR)" "$(BINDIR)" "$(UNITDIR)" "$(GENERATORDIR)"
 
 ## remove what install made
 uninstall:

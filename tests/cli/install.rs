@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::{SLIPWAY, answer, parts, slipway, text};
+use crate::{SLIPWAY, answer, parts, slipway, source, text};
 
 /// A root directory with the executable in `/usr/bin`.
 fn root() -> TempDir {
@@ -47,6 +47,37 @@ fn symbolic_links_are_relative_to_the_executable_beside_them() {
     for name in answer(&["--list"]).lines() {
         assert_eq!(fs::read_link(bin.join(name)).unwrap(), Path::new("slipway"));
     }
+}
+
+fn install_units(root: &Path) -> Output {
+    Command::new("sh")
+        .arg(source("tools/install-units.sh"))
+        .arg(root)
+        .args(["/usr/local/bin", "/lib/systemd/system", "/lib/systemd/system-generators"])
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn units_start_the_executable_where_it_is_and_never_replace_systemds() {
+    let root = tempfile::tempdir().unwrap();
+    let units = root.path().join("lib/systemd/system");
+    for _ in 0..2 {
+        assert_eq!(parts(&install_units(root.path())), (Some(0), String::new(), String::new()));
+    }
+    let unit = fs::read_to_string(units.join("systemd-imds-import.service")).unwrap();
+    assert!(unit.contains("ExecStart=/usr/local/bin/slipway imds --import\n"), "{unit}");
+    let generator = root.path().join("lib/systemd/system-generators/systemd-imds-generator");
+    assert_eq!(fs::read_link(generator).unwrap(), Path::new("/usr/local/bin/slipway"));
+
+    let socket = units.join("systemd-imdsd.socket");
+    fs::write(&socket, "[Socket]\nListenStream=/x\n").unwrap();
+    fs::remove_file(units.join("systemd-imds-import.service")).unwrap();
+    let output = install_units(root.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains(socket.to_str().unwrap()), "{}", text(&output.stderr));
+    assert!(!names(&units).contains(&"systemd-imds-import.service".to_owned()));
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "[Socket]\nListenStream=/x\n");
 }
 
 #[test]
