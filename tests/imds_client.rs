@@ -11,6 +11,8 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "common/imds_vectors.rs"]
+mod imds_vectors;
 #[path = "common/imds_world.rs"]
 mod imds_world;
 #[path = "common/mock_cloud/mod.rs"]
@@ -26,6 +28,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use imds_vectors::vector;
 use mock_cloud::{CLOUDS, MockCloud};
 use power::{Cut, Dice};
 use serde_json::{Value, json};
@@ -168,11 +171,6 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn vectors(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/imds").join(name);
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
-
 /// A member `NAME` as text or `NAME_base64`.
 fn bytes(value: &Value, name: &str) -> Option<Vec<u8>> {
     match &value[name] {
@@ -213,7 +211,7 @@ fn as_files(credentials: &Value) -> BTreeMap<String, (u32, Vec<u8>)> {
 
 #[test]
 fn every_recorded_import_leaves_the_same_files() {
-    let all = vectors("userdata-import.json");
+    let all = vector("userdata-import.json");
     let cases = all["cases"].as_array().unwrap();
     assert!(cases.len() >= 27);
     for case in cases {
@@ -252,7 +250,7 @@ fn keys_are_asked_for_in_the_recorded_order() {
     let world = World::new();
     let mut cloud = Cloud::default();
     assert!(world.import(&mut cloud));
-    let all = vectors("userdata-import.json");
+    let all = vector("userdata-import.json");
     let order = all["order_on_the_wire"].as_array().unwrap();
     let order: Vec<String> =
         order.iter().map(|word| word.as_str().unwrap().replace(" + ", "")).collect();
@@ -277,7 +275,7 @@ fn rich() -> Cloud {
 fn well_known_values_go_to_their_files_byte_for_byte() {
     let world = World::new();
     assert!(world.import(&mut rich()));
-    let all = vectors("userdata-import.json");
+    let all = vector("userdata-import.json");
     let file = |name: &str| {
         let path = world.ctx.at(all["well_known_to_file"][name].as_str().unwrap());
         (mode(&path), fs::read(path).unwrap())
@@ -424,7 +422,7 @@ fn contents_are_never_readable_for_others_before_they_have_their_mode() {
 
 #[test]
 fn recorded_measurements_are_sent_to_the_service() {
-    let all = vectors("measurement.json");
+    let all = vector("measurement.json");
     assert_eq!(all["call"]["method"], "io.systemd.PCRExtend.Extend");
     for case in all["cases"].as_array().unwrap() {
         let world = World::new().measuring();

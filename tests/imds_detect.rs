@@ -9,33 +9,20 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "common/imds_vectors.rs"]
+mod imds_vectors;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use imds_vectors::{CLOUDS, vector};
 use serde_json::{Value, json};
 use slipway::ctx::Ctx;
 use slipway::format::smbios::Strings;
 use slipway::fs::Files;
 use slipway::imds::{Endpoint, generator, identity, providers};
-
-const CLOUDS: [&str; 9] = [
-    "alibaba-ecs",
-    "amazon-ec2",
-    "google-gcp",
-    "hetzner-cloud",
-    "microsoft-azure",
-    "oracle-cloud-oci",
-    "scaleway",
-    "tencent-cloud",
-    "vultr",
-];
-
-fn vector(name: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/imds").join(name);
-    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
-}
 
 /// A machine in a directory.
 struct Machine {

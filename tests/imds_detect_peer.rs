@@ -10,6 +10,7 @@
 )]
 
 mod common {
+    pub mod imds_vectors;
     pub mod peer;
 }
 
@@ -18,16 +19,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use common::imds_vectors::vector;
 use common::peer::Peer;
-use serde_json::Value;
 use slipway::format::hwdb::{records, trie};
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn vector(name: &str) -> Value {
-    serde_json::from_slice(&fs::read(top().join("tests/vectors/imds").join(name)).unwrap()).unwrap()
 }
 
 type Properties = BTreeMap<String, String>;

@@ -12,27 +12,19 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "common/imds_vectors.rs"]
+mod imds_vectors;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use imds_vectors::{CLOUDS, vector};
 use serde_json::{Value, json};
 use slipway::ctx::{Clock, Ctx};
 use slipway::imds::normal::{self, Normal};
 use slipway::imds::{Endpoint, Failure, Reply, Request, Source, WellKnown, providers};
-
-const CLOUDS: [&str; 9] = [
-    "alibaba-ecs",
-    "amazon-ec2",
-    "google-gcp",
-    "hetzner-cloud",
-    "microsoft-azure",
-    "oracle-cloud-oci",
-    "scaleway",
-    "tencent-cloud",
-    "vultr",
-];
 
 /// The middle of November 2023.
 struct Then;
@@ -49,13 +41,8 @@ fn ctx() -> Ctx {
     Ctx::host([]).with_clock(Arc::new(Then))
 }
 
-fn document(path: &str) -> Value {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(path);
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
 fn fixture(cloud: &str) -> Value {
-    document(&format!("imds/{cloud}.json"))
+    vector(&format!("{cloud}.json"))
 }
 
 /// A cloud in memory: bodies by method-less target. It does to URLs what the engine does.
@@ -543,7 +530,7 @@ fn an_endpoint_without_recipes_is_cleaned_up_by_its_well_known_keys() {
 
 #[test]
 fn other_clouds_answer_as_their_documentation_says() {
-    let document = document("imds/other-clouds.json");
+    let document = vector("other-clouds.json");
     let clouds = document["clouds"].as_array().unwrap();
     assert!(clouds.len() >= 10);
     for fixture in clouds {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::print_stdout, reason = "tests")]
 
 mod common {
+    pub mod imds_vectors;
     pub mod mock_cloud;
     pub mod netns;
     pub mod peer;
@@ -16,6 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::process::Output;
 
+use common::imds_vectors::vector;
 use common::mock_cloud::{Answer, CLOUDS, Mock, MockCloud};
 use common::netns::Namespace;
 use common::peer::Peer;
@@ -360,11 +362,7 @@ fn varlink_replies_are_the_same() {
     }) else {
         return;
     };
-    let calls = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/vectors/imds/varlink-get.json"
-    ));
-    let calls: Value = serde_json::from_str(&calls.unwrap()).unwrap();
+    let calls = vector("varlink-get.json");
     let mut parameters: Vec<(String, Value)> = calls["calls"]
         .as_array()
         .unwrap()

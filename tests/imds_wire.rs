@@ -10,6 +10,8 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "common/imds_vectors.rs"]
+mod imds_vectors;
 #[path = "common/netns.rs"]
 mod netns;
 
@@ -18,6 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use imds_vectors::{CLOUDS, vector};
 use netns::Namespace;
 use serde_json::Value;
 use slipway::ctx::Ctx;
@@ -25,17 +28,6 @@ use slipway::imds::fetch::{Cancel, Limits, MemoryTokens, Route, Session};
 use slipway::imds::model::{Endpoint, Failure, Mark, Traits};
 use slipway::net::{Interface, interface};
 
-const CLOUDS: [&str; 9] = [
-    "alibaba-ecs",
-    "amazon-ec2",
-    "google-gcp",
-    "hetzner-cloud",
-    "microsoft-azure",
-    "oracle-cloud-oci",
-    "scaleway",
-    "tencent-cloud",
-    "vultr",
-];
 const REFRESH: Duration = Duration::from_secs(900);
 
 /// Requests as they came: head without its end, and the port they came from.
@@ -126,8 +118,7 @@ fn requests_are_the_peers_on_every_cloud() {
     let mut count = 0;
     for cloud in CLOUDS {
         let Some(space) = Namespace::new("requests_are_the_peers_on_every_cloud") else { return };
-        let path = format!("{}/tests/vectors/imds/{cloud}.json", env!("CARGO_MANIFEST_DIR"));
-        let fixture: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let fixture = vector(&format!("{cloud}.json"));
         let endpoint = endpoint(&fixture["config"]);
         let address = endpoint.address_ipv4.map_or("169.254.0.23".into(), |a| a.to_string());
         space.ip(&format!("addr add {address}/32 dev lo"));
