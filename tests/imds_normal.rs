@@ -16,7 +16,6 @@
 mod imds_vectors;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
