@@ -463,7 +463,9 @@ fn wrong_command_lines_are_refused_alike() {
         assert_eq!(theirs.result(), ours.result(), "{line}: {theirs:?} {ours:?}");
         // The real one accepts the key and stumbles over it later, in a process of its own.
         if line != "$imdsd -K hostname /x" {
-            assert_eq!(theirs.stderr, ours.stderr, "{line}");
+            let is_text = |line: &&str| !line.starts_with("Hint: ");
+            let ours: Vec<&str> = ours.stderr.lines().filter(is_text).collect();
+            assert_eq!(theirs.stderr.lines().collect::<Vec<_>>(), ours, "{line}");
         }
     }
 }

@@ -274,6 +274,10 @@ impl From<Failure> for Error {
             Failure::NotAvailable => named("NotAvailable", "IMDS service refuses to answer.")
                 .hint("It may be switched off for this instance (HTTP status 403)."),
             Failure::NotSupported => named("NotSupported", "IMDS not supported on this system.")
+                .hint(
+                    "SMBIOS names no cloud that is known. 'systemd.imds.vendor=NAME' on the kernel \
+                     command line names one of 'imds list-providers'.",
+                )
                 .with_status(STATUS_NOT_CONFIGURED),
             Failure::WellKnownKeyUnset => {
                 named("WellKnownKeyUnset", "Key not known for this IMDS service.")
