@@ -12,6 +12,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -509,6 +510,32 @@ fn services_without_tokens_and_services_switched_off_are_told_apart() {
     }
     assert_eq!(play_token([status(403, "")]).0, Err(Failure::NotAvailable));
     assert_broken(play_token([status(400, ""), ok("never")]).0, "HTTP status 400");
+}
+
+#[test]
+fn a_service_that_is_off_is_asked_for_a_token_once_for_all_keys_and_again_later() {
+    struct Hand(AtomicU64);
+    impl Clock for Hand {
+        fn now(&self) -> SystemTime {
+            SystemTime::now()
+        }
+        fn sleep(&self, _: Duration) {}
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.load(Ordering::Relaxed))
+        }
+    }
+    let clock = Arc::new(Hand(AtomicU64::new(5)));
+    let ctx = Ctx::host([]).with_clock(clock.clone());
+    let service = Service::start([status(403, ""), ok("T"), ok("v")]);
+    let tokens = Arc::new(MemoryTokens::new(&ctx));
+    let session = Session::new(&ctx, &service.with_token(), Route::default(), tokens, quick());
+    for key in ["/a", "/b", "/c"] {
+        assert_eq!(fetch(&session, key), Err(Failure::NotAvailable));
+    }
+    assert_eq!(service.lines(), ["PUT /latest/api/token"]);
+    // Somebody may have switched it on.
+    clock.0.store(60, Ordering::Relaxed);
+    assert_eq!(fetch(&session, "/d"), data("v"));
 }
 
 #[test]

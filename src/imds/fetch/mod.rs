@@ -33,6 +33,10 @@ use url::{Redirect, Server, Url};
 /// LIMIT: idle connections that are kept.
 const IDLE_MAX: usize = 4;
 
+/// How long a refused token (403: the service is off) is believed to stay refused. Long enough for
+/// all keys of one report, short enough for a service that is switched on.
+const REFUSAL: Duration = Duration::from_secs(10);
+
 /// Which way requests go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
@@ -101,6 +105,8 @@ pub struct Session {
     renewal: Mutex<()>,
     /// The service has no tokens, whatever the endpoint says.
     is_tokenless: AtomicBool,
+    /// Until when asking for a token is not worth it: the service has refused to give one.
+    refused_until: Mutex<Duration>,
     /// When the session began, and whether the service has given a value since.
     began: Duration,
     has_answered: AtomicBool,
@@ -153,6 +159,7 @@ impl Session {
             names: Names::default(),
             renewal: Mutex::new(()),
             is_tokenless: AtomicBool::new(false),
+            refused_until: Mutex::new(Duration::ZERO),
             began: ctx.monotonic(),
             has_answered: AtomicBool::new(false),
             silences: AtomicU32::new(0),
@@ -249,6 +256,9 @@ impl Session {
         if let Some(token) = self.kept_token() {
             return Ok(Some(token));
         }
+        if self.ctx.monotonic() < *lock(&self.refused_until) {
+            return Err(Trouble::Final(Failure::NotAvailable));
+        }
         let url = Url::parse(text)
             .map_err(|wrong| Trouble::broken(format!("token URL '{text}': {}", wrong.text())))?;
         let max = self.endpoint.traits.token_lifetime_max;
@@ -271,6 +281,9 @@ impl Session {
                 Ok(None)
             }
             _ => {
+                if status == 403 {
+                    *lock(&self.refused_until) = self.ctx.monotonic().saturating_add(REFUSAL);
+                }
                 let what = format!("token from {}: HTTP status {status}", url.target);
                 Err(self.status(&answer, &url, what, budget))
             }
