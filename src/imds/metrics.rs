@@ -59,8 +59,11 @@ fn list(call: &mut Call<'_>, connect: &dyn Fn(&Ctx) -> Result<Box<dyn Source>>) 
 /// Full names and values of what is there.
 fn values(source: &mut dyn Source) -> Vec<(String, String)> {
     let mut values = Vec::new();
+    let mut is_dead = false;
     for (name, known, _) in FAMILIES {
         let value = match known {
+            // Nobody who collects reports waits for the same silence once per key.
+            Some(_) if is_dead => continue,
             None => source.endpoint().map(|endpoint| endpoint.vendor.unwrap_or_default()),
             Some(known) => source
                 .get(&Request::well_known(known))
@@ -69,7 +72,10 @@ fn values(source: &mut dyn Source) -> Vec<(String, String)> {
         match value {
             Ok(value) if !value.is_empty() => values.push((format!("{PREFIX}.{name}"), value)),
             Ok(_) => {}
-            Err(failure) => log::debug!("No value of metric '{name}', ignoring: {failure:?}"),
+            Err(failure) => {
+                is_dead |= failure.concerns_every_key();
+                log::debug!("No value of metric '{name}', ignoring: {failure:?}");
+            }
         }
     }
     values
@@ -99,7 +105,7 @@ mod tests {
         let mut source = Fake::vendor("v")
             .known(WellKnown::Hostname, "a.example\n")
             .known(WellKnown::Zone, "")
-            .fails(WellKnown::Region, Failure::Timeout(String::new()));
+            .fails(WellKnown::Region, Failure::NotAvailable);
         assert_eq!(
             values(&mut source),
             [
@@ -108,5 +114,14 @@ mod tests {
             ]
         );
         assert!(values(&mut Fake::nowhere()).is_empty());
+    }
+
+    #[test]
+    fn nobody_waits_for_a_silent_service_more_than_once() {
+        let mut source =
+            Fake::vendor("v").fails(WellKnown::Hostname, Failure::Timeout(String::new()));
+        let vendor = ("io.systemd.InstanceMetadata.Vendor".to_owned(), "v".to_owned());
+        assert_eq!(values(&mut source), [vendor]);
+        assert_eq!(source.asked(), ["hostname"]);
     }
 }

@@ -257,6 +257,11 @@ impl Failure {
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::KeyNotFound | Self::WellKnownKeyUnset)
     }
+
+    /// True where the next key would fail the same way, after the same time.
+    pub fn concerns_every_key(&self) -> bool {
+        matches!(self, Self::CommunicationFailure(_) | Self::Timeout(_) | Self::PermissionDenied)
+    }
 }
 
 impl From<Failure> for Error {

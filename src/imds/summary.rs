@@ -67,7 +67,7 @@ pub fn ask(source: &mut dyn Source) -> Result<Summary, Failure> {
             Err(failure) if failure.is_absent() => {}
             Err(Failure::NotSupported) => return Err(Failure::NotSupported),
             Err(failure) => {
-                let is_about_all = concerns_every_key(&failure);
+                let is_about_all = failure.concerns_every_key();
                 summary.failures.push((known, failure));
                 if is_about_all {
                     break;
@@ -76,14 +76,6 @@ pub fn ask(source: &mut dyn Source) -> Result<Summary, Failure> {
         }
     }
     Ok(summary)
-}
-
-/// True where the next key would fail the same way, after the same time.
-fn concerns_every_key(failure: &Failure) -> bool {
-    matches!(
-        failure,
-        Failure::CommunicationFailure(_) | Failure::Timeout(_) | Failure::PermissionDenied
-    )
 }
 
 #[cfg(test)]
