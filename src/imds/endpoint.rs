@@ -10,7 +10,9 @@
 //!
 //! External spec: systemd-imdsd(8) of systemd 262; the edges were observed.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::model::{Endpoint, STATUS_NOT_CONFIGURED, WellKnown};
@@ -85,6 +87,20 @@ pub fn resolve(ctx: &Ctx, options: &Options) -> Result<Option<Endpoint>> {
     }
     providers::add_traits(&mut endpoint);
     Ok(Some(endpoint))
+}
+
+/// A name for what options and environment say about the endpoint, the same in every process;
+/// `None` where they say nothing, so that the endpoint is the machine's own.
+pub fn fingerprint(ctx: &Ctx, options: &Options) -> Option<String> {
+    let is_ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"SYSTEMD_IMDS_");
+    let variables: Vec<_> = ctx.env_all().filter(|(name, _)| is_ours(name)).collect();
+    if variables.is_empty() && !options.is_source() {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    format!("{:?}", options.endpoint).hash(&mut hasher);
+    variables.hash(&mut hasher);
+    Some(format!("{:016x}", hasher.finish()))
 }
 
 /// Refuses what nothing can be asked from.

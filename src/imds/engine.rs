@@ -58,8 +58,8 @@ pub struct EngineOptions {
 /// Where an engine keeps what it knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum CacheAt {
-    /// In `$RUNTIME_DIRECTORY`; without that variable in [`RUNTIME_DIR`] for root, in memory for
-    /// others and for an endpoint on this machine, which is a mock or a tunnel of the moment.
+    /// In `$RUNTIME_DIRECTORY`; without that variable in [`RUNTIME_DIR`] for root (beside it for
+    /// an endpoint that options or variables name), in memory for others and for an endpoint on this machine, which is a mock or a tunnel of the moment.
     #[default]
     Auto,
     /// In memory: tokens only.
@@ -141,7 +141,7 @@ impl Engine {
         let is_common = given.is_none()
             && options.cache == CacheAt::Auto
             && rustix::process::geteuid().is_root();
-        let root = given.or_else(|| is_common.then(|| ctx.at(RUNTIME_DIR)));
+        let root = given.or_else(|| is_common.then(|| common_directory(ctx, &options.endpoint)));
         let cache = root.map(|root| Cache::new(ctx, root, negative_ttl(ctx)));
         Self(Arc::new(Inner {
             ctx: ctx.clone(),
@@ -260,6 +260,16 @@ fn resolve_key(endpoint: &Endpoint, request: &Request) -> Result<String, Failure
         }
     };
     Ok(format!("{base}{own}"))
+}
+
+/// Where root keeps answers without being told where. Those of an endpoint that somebody tries out
+/// are not for who asks the machine's own, nor are its tokens for a stranger: entries are named
+/// after interface and key, not after the endpoint.
+fn common_directory(ctx: &Ctx, options: &endpoint::Options) -> PathBuf {
+    match endpoint::fingerprint(ctx, options) {
+        None => ctx.at(RUNTIME_DIR),
+        Some(name) => ctx.at(format!("{RUNTIME_DIR}-{name}")),
+    }
 }
 
 /// `$SLIPWAY_IMDS_NEGATIVE_TTL_SEC`: how long "no such key" is believed.

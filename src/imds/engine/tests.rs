@@ -310,6 +310,31 @@ fn nobody_finds_in_the_common_cache_what_a_service_on_this_machine_said() {
 }
 
 #[test]
+fn an_endpoint_that_is_tried_out_neither_reads_nor_fills_the_cache_of_the_machines_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = Ctx::host([]).with_root(dir.path());
+    let tried = own.clone().with_env("SYSTEMD_IMDS_DATA_URL", "http://192.0.2.7/x");
+    let of_option = endpoint::Options {
+        endpoint: Endpoint { data_url: Some("http://192.0.2.8/x".to_owned()), ..endpoint() },
+    };
+    let none = endpoint::Options::default();
+    for (ctx, options, name) in
+        [(&own, &none, "own"), (&tried, &none, "variable"), (&own, &of_option, "option")]
+    {
+        for _ in 0..2 {
+            let net = Net::with(&["eth0"]).fate("eth0", Fate::Value(name));
+            let options = EngineOptions {
+                endpoint: options.clone(),
+                known: Some(endpoint()),
+                ..EngineOptions::default()
+            };
+            let engine = Engine::with_network(ctx, options, Box::new(net));
+            assert_eq!(value(engine.ask(&key("/a"))).0, name);
+        }
+    }
+}
+
+#[test]
 fn conversation_goes_on_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let net = Net::with(&["eth0"]);
