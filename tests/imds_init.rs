@@ -50,6 +50,7 @@ impl Stubs {
             stubs.command(name, &format!("exit {status}"));
         }
         stubs.file("cmdline", "quiet\n");
+        stubs.file("uptime", "100.25 7.50\n");
         stubs.file("inittab", "::sysinit:/etc/init.d/rcS\n");
         stubs
     }
@@ -80,6 +81,7 @@ impl Stubs {
             .env("RUNTIME_DIRECTORY", self.path("run"))
             .env("IMDS_CMDLINE", self.path("cmdline"))
             .env("IMDS_PID_FILE", self.path("pid"))
+            .env("IMDS_UPTIME", self.path("uptime"))
             .env("IMDS_INITTAB", self.path("inittab"))
             .env("IMDS_BOOT", self.path("imds-boot"))
             .env("IMDS_PAUSE", "0")
@@ -175,6 +177,14 @@ fn failures_are_failures_and_the_import_is_tried_again() {
     };
     assert_eq!(boot(&cloud(0, 0), &["import"], &late).1.len(), 5);
     assert_eq!(boot(&cloud(0, 0), &["import"], &late).0, 0);
+    // Who was silent for a minute is not asked again.
+    for (uptime, calls) in [("160.24", 3), ("159.99", 7)] {
+        let silent = |stubs: &Stubs| {
+            stubs.command("imds", &format!("echo '{uptime} 9.00' >uptime\nexit 1"));
+        };
+        let (status, called) = boot(&cloud(0, 1), &["import"], &silent);
+        assert_eq!((status, called.len()), (1, calls), "{called:?}");
+    }
 }
 
 #[test]
