@@ -212,13 +212,14 @@ fn variable(name: &str) -> String {
     format!("IMDS_{}", name.replace('-', "_").to_ascii_uppercase())
 }
 
-/// A word that every shell takes as it is.
+/// A word that every shell takes as it is, and systemd too: in an `EnvironmentFile=` quotes behind
+/// `\'` are ordinary letters.
 fn quote(text: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/+=@,".contains(&byte);
     if text.bytes().all(is_plain) {
         return text.to_owned();
     }
-    format!("'{}'", text.replace('\'', "'\\''"))
+    format!("'{}'", text.replace('\'', "'\"'\"'"))
 }
 
 /// The clouds of the built-in table.
@@ -245,7 +246,7 @@ mod tests {
         assert_eq!(quote("eu-1a"), "eu-1a");
         assert_eq!(quote("a b"), "'a b'");
         assert_eq!(quote("$(reboot)"), "'$(reboot)'");
-        assert_eq!(quote("it's"), "'it'\\''s'");
+        assert_eq!(quote("it's"), "'it'\"'\"'s'");
         assert_eq!(quote("a\nb"), "'a\nb'");
     }
 
