@@ -227,6 +227,29 @@ fn missing_keys_leave_a_summary_of_the_rest_defect_1() {
 }
 
 #[test]
+fn user_data_are_also_found_where_only_the_table_knows_to_look() {
+    let mock = MockCloud::fixture("google-gcp").variant("no-systemd-userdata").start();
+    let ask = |variable: &[(&str, &str)]| {
+        let mut command = applet(&mock, &["imds", "--cache=no", "-u"]);
+        let output = command.envs(variable.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(ask(&[]), (Some(0), "#cloud-config\n{}\n".to_owned()));
+    // Neither in the old ways, nor where somebody said which key it is.
+    assert_eq!(ask(&[("SLIPWAY_STRICT_COMPAT", "1")]), (Some(1), String::new()));
+    assert_eq!(ask(&[("SYSTEMD_IMDS_KEY_USERDATA", "/mine")]), (Some(1), String::new()));
+    let output = run(&mock, &["imds", "--cache=no", "--import", "--dry-run"]);
+    let plan = String::from_utf8_lossy(&output.stdout);
+    assert!(plan.contains("Would write '/run/systemd/imds/userdata' (17B"), "{plan}");
+
+    // The peer's order wins.
+    let mock = MockCloud::fixture("google-gcp").start();
+    let output = run(&mock, &["imds", "--cache=no", "-u"]);
+    assert!(output.stdout.starts_with(b"{\"systemd.credentials\""), "{output:?}");
+    assert!(!mock.lines().iter().any(|line| line.ends_with("/user-data")), "{:?}", mock.lines());
+}
+
+#[test]
 fn a_service_that_is_switched_off_is_a_failure_and_no_value_is_shown() {
     let mock = MockCloud::fixture("amazon-ec2").variant("imds-disabled").start();
     for (args, shown) in [

@@ -3,6 +3,7 @@
 use ::slipway::error::Result;
 use ::slipway::fs::Files;
 use ::slipway::imds::import::{self, Plan, Standing};
+use ::slipway::out::escape;
 use serde_json::{Value, json};
 
 use super::Args;
@@ -13,7 +14,7 @@ pub(super) fn import(app: &mut App, args: &Args) -> Result<u8> {
     let ctx = app.ctx.clone();
     let keys = import::provider_keys(&ctx);
     if args.dry_run {
-        let gathered = args.with_source(app, |source| Ok(import::gather(source, &keys)?))?;
+        let gathered = args.with_source(app, |source| Ok(import::gather(&ctx, source, &keys)?))?;
         let plan = import::plan(&gathered, &Standing::read(&ctx));
         print(app, args, &plan)?;
         return Ok(u8::from(plan.has_failed()));
@@ -30,7 +31,8 @@ fn print(app: &mut App, args: &Args, plan: &Plan) -> Result<()> {
         return app.out.json(args.json, &steps);
     }
     for step in &plan.steps {
-        app.out.line(&step.to_text())?;
+        // Names and addresses in it are the cloud's.
+        app.out.line(&escape::line(&step.to_text()))?;
     }
     if plan.is_noop() {
         app.out.line("Nothing would be changed.")?;

@@ -1,9 +1,8 @@
 //! Everything that only prints.
 
 use ::slipway::error::{Error, Result};
-use ::slipway::imds::normal::{NAMES, Normal};
+use ::slipway::imds::normal::{NAMES, Normal, find_userdata};
 use ::slipway::imds::summary::{self, Summary};
-use ::slipway::imds::userdata as user_data;
 use ::slipway::imds::{Failure, Request, Source, WellKnown, providers};
 use ::slipway::log;
 use ::slipway::out::Color;
@@ -157,7 +156,8 @@ fn takes_no_key(name: &str) -> Error {
 
 /// The user data, decoded.
 pub(super) fn userdata(app: &mut App, args: &Args) -> Result<u8> {
-    let data = args.with_source(app, |source| Ok(user_data::fetch(source)?))?;
+    let ctx = app.ctx.clone();
+    let data = args.with_source(app, |source| Ok(find_userdata(&ctx, source)?))?;
     let data = data.ok_or_else(|| Error::new("User data not available."))?;
     app.out.write(&data)?;
     Ok(0)

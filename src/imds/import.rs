@@ -18,7 +18,7 @@ use super::measure;
 use super::model::{Endpoint, Failure, Request, WellKnown};
 use super::normal;
 use super::providers;
-use super::source::Source;
+use super::source::{GivingUp, Source};
 use super::userdata::{self, Credential, NoUserData, UserData};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
@@ -63,14 +63,21 @@ impl Gathered {
     }
 }
 
-/// Asks for everything, in the peer's order. One failure does not keep the others from being asked.
+/// Asks for everything, in the peer's order. One failure does not keep the others from being asked,
+/// unless it is silence.
 ///
 /// # Errors
 /// [`Failure::NotSupported`]: there is nobody to ask.
-pub fn gather(source: &mut dyn Source, all_keys: SshKeys<'_>) -> Result<Gathered, Failure> {
+pub fn gather(
+    ctx: &Ctx,
+    source: &mut dyn Source,
+    all_keys: SshKeys<'_>,
+) -> Result<Gathered, Failure> {
     // DIFFERS: the peer finds out five times that there is no endpoint, and ends with status 1
     // where the unit of its own expects 6.
     source.endpoint()?;
+    // A boot waits for this.
+    let source = &mut GivingUp::new(source);
     let ipv4 = fetch(source, WellKnown::Ipv4Public);
     if ipv4 == Err(Failure::NotSupported) {
         return Err(Failure::NotSupported);
@@ -80,7 +87,7 @@ pub fn gather(source: &mut dyn Source, all_keys: SshKeys<'_>) -> Result<Gathered
         ipv6: fetch(source, WellKnown::Ipv6Public),
         hostname: fetch(source, WellKnown::Hostname),
         ssh_keys: ssh_keys(source, all_keys),
-        userdata: userdata::fetch(source),
+        userdata: normal::find_userdata(ctx, source),
     })
 }
 
@@ -497,7 +504,7 @@ pub fn run(
     source: &mut dyn Source,
     all_keys: SshKeys<'_>,
 ) -> Result<bool> {
-    let gathered = gather(source, all_keys)?;
+    let gathered = gather(ctx, source, all_keys)?;
     if let Some(event) = gathered.userdata().and_then(measure::userdata_event) {
         measure::send(ctx, &event);
     }
@@ -512,7 +519,7 @@ mod tests {
 
     fn steps(source: Fake, standing: &Standing) -> Vec<Step> {
         let mut source = source;
-        plan(&gather(&mut source, NO_LIST).unwrap(), standing).steps
+        plan(&gather(&Ctx::host([]), &mut source, NO_LIST).unwrap(), standing).steps
     }
 
     fn written(steps: &[Step]) -> Vec<(&str, &[u8], u32)> {
@@ -528,7 +535,7 @@ mod tests {
     #[test]
     fn keys_are_asked_in_the_peers_order() {
         let mut source = Fake::vendor("v");
-        gather(&mut source, NO_LIST).unwrap();
+        gather(&Ctx::host([]), &mut source, NO_LIST).unwrap();
         assert_eq!(
             source.asked(),
             [
@@ -578,6 +585,25 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_says_nothing_is_not_asked_for_everything() {
+        let silence = || Failure::Timeout(String::new());
+        let silent = |source: Fake| {
+            let keys = [WellKnown::Ipv6Public, WellKnown::Hostname, WellKnown::Userdata];
+            keys.into_iter().fold(source, |source, key| source.fails(key, silence()))
+        };
+        let mut source = silent(Fake::vendor("v").fails(WellKnown::Ipv4Public, silence()));
+        let gathered = gather(&Ctx::host([]), &mut source, NO_LIST).unwrap();
+        assert_eq!(source.asked(), ["ipv4-public", "ipv6-public"]);
+        assert!(matches!(gathered.userdata, Err(NoUserData::Failed(Failure::Timeout(_)))));
+        assert!(plan(&gathered, &Standing::default()).has_failed());
+
+        // One that has answered may be slow.
+        let mut source = silent(Fake::vendor("v").known(WellKnown::Ipv4Public, "203.0.113.7"));
+        gather(&Ctx::host([]), &mut source, NO_LIST).unwrap();
+        assert!(source.asked().contains(&"userdata".to_owned()));
+    }
+
+    #[test]
     fn an_address_that_is_gone_takes_its_file_along() {
         let standing =
             Standing { contents: [(ADDRESSES, b"old".to_vec())].into(), ..Standing::default() };
@@ -589,7 +615,7 @@ mod tests {
     fn defect_14_all_keys_of_a_known_provider_are_imported() {
         let mut source = Fake::vendor("v").known(WellKnown::SshKey, "first\r\n");
         let all = |_: &mut dyn Source| Ok(Some(vec!["first".to_owned(), "second".to_owned()]));
-        let gathered = gather(&mut source, &all).unwrap();
+        let gathered = gather(&Ctx::host([]), &mut source, &all).unwrap();
         let plan = plan(&gathered, &Standing::default());
         assert_eq!(
             written(&plan.steps),
@@ -602,7 +628,7 @@ mod tests {
 
     #[test]
     fn defect_21_without_an_endpoint_the_status_is_6() {
-        let failure = gather(&mut Fake::nowhere(), NO_LIST).err().unwrap();
+        let failure = gather(&Ctx::host([]), &mut Fake::nowhere(), NO_LIST).err().unwrap();
         assert_eq!(Error::from(failure).status(), 6);
     }
 

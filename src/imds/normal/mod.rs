@@ -154,8 +154,22 @@ impl<'a> Normal<'a> {
             Err(NoUserData::Failed(failure)) => return Err(failure),
             Err(NoUserData::NotBase64) => return Err(self.bad_message("userdata", "not Base64")),
         }
+        self.userdata_of_recipe()
+    }
+
+    fn userdata_of_recipe(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         let Some(recipe) = self.recipe("userdata")? else { return Ok(None) };
         Ok(self.run("userdata", &recipe)?.into_iter().next())
+    }
+
+    /// True where keys for user data are not those that the provider has by default.
+    fn has_own_userdata_keys(&self) -> bool {
+        let row = self.endpoint.vendor.as_deref().and_then(providers::builtin);
+        row.is_some_and(|row| {
+            [WellKnown::Userdata, WellKnown::UserdataBase, WellKnown::UserdataBase64]
+                .iter()
+                .any(|name| row.well_known.get(name) != self.endpoint.well_known.get(name))
+        })
     }
 
     /// Everything known, as one object; see the module `dump`.
@@ -257,6 +271,28 @@ pub fn ssh_keys(ctx: &Ctx, source: &mut dyn Source) -> Result<Vec<String>, Failu
 /// As [`Normal::value`].
 pub fn userdata(ctx: &Ctx, source: &mut dyn Source) -> Result<Option<Vec<u8>>, Failure> {
     Normal::new(ctx, source)?.userdata()
+}
+
+/// The user data as the peer finds them, or else where the recipe of the provider says. Where keys
+/// for them were configured by hand, what those hold.
+///
+/// DIFFERS: the peer asks the well-known keys only, and Google's users know another one.
+///
+/// # Errors
+/// A failure that does not mean "absent".
+pub fn find_userdata(ctx: &Ctx, source: &mut dyn Source) -> Result<Option<Vec<u8>>, NoUserData> {
+    let found = userdata::fetch(source)?;
+    if found.is_some() || ctx.is_strict_compat() {
+        return Ok(found);
+    }
+    let mut elsewhere = || {
+        let mut normal = Normal::new(ctx, source)?;
+        match normal.has_recipe("userdata") && !normal.has_own_userdata_keys() {
+            true => normal.userdata_of_recipe(),
+            false => Ok(None),
+        }
+    };
+    elsewhere().map_err(NoUserData::Failed)
 }
 
 /// Everything known; see [`Normal::dump`].

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use slipway::conf::credential;
 use slipway::crypto::text::base64;
+use slipway::ctx::Ctx;
 use slipway::imds::import::{self, ADDRESSES, STORE, STORE_ENCRYPTED, Standing, Step, USERDATA};
 use slipway::imds::userdata::{Credential, UserData, parse};
 use slipway::imds::{Endpoint, Failure, Reply, Request, Source, WellKnown};
@@ -44,7 +45,8 @@ pub fn run(bytes: &[u8]) -> u64 {
         let UserData::Credentials(again) = again else { panic!("{again:?}") };
         assert!(again.iter().flatten().eq(good.iter().copied()));
     }
-    let gathered = import::gather(&mut Cloud(bytes), &|_| Ok(None)).expect("an endpoint");
+    let ctx = Ctx::host([]);
+    let gathered = import::gather(&ctx, &mut Cloud(bytes), &|_| Ok(None)).expect("an endpoint");
     let plan = import::plan(&gathered, &Standing::default());
     for step in &plan.steps {
         let Step::Write { path, mode, .. } = step else { continue };
