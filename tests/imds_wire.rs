@@ -180,6 +180,14 @@ fn requests_leave_by_their_interface_and_no_other_defect_16() {
         });
         assert_eq!(value.as_deref(), Ok(name.as_bytes()), "through {name}");
     }
+    // Nor where this host may bind to addresses that it does not have, as those with a floating
+    // address may.
+    client.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").unwrap());
+    let value = client.inside(|| {
+        let interface = interface::resolve("two").unwrap();
+        session(&plain(), Some(interface)).fetch("/x", REFRESH, &Cancel::new())
+    });
+    assert_eq!(value.as_deref(), Ok(&b"two"[..]));
     // Where the interface is dead, the other one is no substitute: the peer pins a wrong one here.
     services[1].0.ip("link set eth0 down");
     let result = client.inside(|| {

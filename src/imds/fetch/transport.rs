@@ -13,10 +13,11 @@ use std::time::Duration;
 use super::retry::{Budget, Trouble};
 use super::url::{Host, Server};
 use super::{Route, lock};
+use crate::ctx::Ctx;
 use crate::error::IoText;
 use crate::format::http1::{Head, Malformed, Reader};
 use crate::imds::model::{Endpoint, FIREWALL_MARK, Failure, Mark};
-use crate::net::interface;
+use crate::net::{Link, interface};
 use crate::sys::net::{self, Tie};
 
 /// LIMIT: addresses of one name that are tried.
@@ -176,7 +177,7 @@ impl Dialer<'_> {
         let until = budget.until(budget.limits.connect);
         let mut ports = if is_low { low_ports(budget.ctx) } else { Vec::new() };
         loop {
-            let (socket, tie) = self.socket(address)?;
+            let (socket, tie) = self.socket(address, budget.ctx)?;
             if is_low && !bind_low(&socket, &address, &mut ports)? {
                 return Err(Trouble::transient("no source port below 1024 is free"));
             }
@@ -190,7 +191,7 @@ impl Dialer<'_> {
     }
 
     /// A socket with mark and interface, which must be there before the first packet.
-    fn socket(&self, address: SocketAddr) -> Result<(OwnedFd, Option<Tie>), Trouble> {
+    fn socket(&self, address: SocketAddr, ctx: &Ctx) -> Result<(OwnedFd, Option<Tie>), Trouble> {
         let socket = net::tcp_socket(&address).map_err(|err| {
             Trouble::transient(format!("no socket for {}: {}", address.ip(), IoText(&err)))
         })?;
@@ -212,7 +213,7 @@ impl Dialer<'_> {
             }
         }
         let interface = self.route.interface.as_ref();
-        let interface = interface.filter(|_| !net::is_own_address(&address));
+        let interface = interface.filter(|_| !is_own(ctx, &address));
         let tie = match interface {
             None => None,
             Some(interface) => {
@@ -473,6 +474,21 @@ fn refused(address: SocketAddr, err: &std::io::Error) -> String {
     format!("cannot connect to {address}: {}", IoText(err))
 }
 
+/// Does this machine itself have the address? Then no interface can be chosen for it.
+fn is_own(ctx: &Ctx, address: &SocketAddr) -> bool {
+    if !net::is_own_address(address) {
+        return false;
+    }
+    // Hosts that take over addresses of others may bind to any; there only the list tells.
+    let family = if address.is_ipv6() { "ipv6" } else { "ipv4" };
+    let switch = ctx.proc(format!("sys/net/{family}/ip_nonlocal_bind"));
+    let is_certain = std::fs::read(switch).is_ok_and(|value| value.starts_with(b"0"));
+    let is_listed = |link: &Link| link.addresses.contains(&address.ip());
+    is_certain
+        || address.ip().is_loopback()
+        || interface::list().is_ok_and(|links| links.iter().any(is_listed))
+}
+
 /// The scope of a zone, which is an interface's index or name.
 fn zone_index(zone: &str) -> Result<u32, Trouble> {
     if let Ok(index) = zone.parse() {
@@ -497,7 +513,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 
 /// Source ports below 1024 in random order, so that one after the other is not the next to be in
 /// TIME_WAIT.
-fn low_ports(ctx: &crate::ctx::Ctx) -> Vec<u16> {
+fn low_ports(ctx: &Ctx) -> Vec<u16> {
     let mut ports: Vec<u16> =
         (1..=LOW_PORT_MAX).filter(|port| !LOW_PORTS_SPARED.contains(port)).collect();
     let random = ctx.random::<2048>();
@@ -534,7 +550,6 @@ fn bind_low(socket: &OwnedFd, peer: &SocketAddr, ports: &mut Vec<u16>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ctx::Ctx;
 
     #[test]
     fn low_ports_come_in_any_order_and_spare_services_defect_22() {
