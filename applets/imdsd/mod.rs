@@ -21,9 +21,7 @@ use ::slipway::error::{Error, Result};
 use ::slipway::imds::cache::runtime_directory;
 use ::slipway::imds::endpoint;
 use ::slipway::imds::engine::{CacheAt, Engine, EngineOptions, is_key};
-use ::slipway::imds::model::{
-    Endpoint, Mark, REFRESH_MIN, Request, SOCKET, STATUS_NOT_CONFIGURED, WellKnown,
-};
+use ::slipway::imds::model::{Endpoint, Mark, REFRESH_MIN, Request, SOCKET, WellKnown};
 use ::slipway::imds::service;
 use ::slipway::net;
 use ::slipway::varlink::activation::Activation;
@@ -145,7 +143,7 @@ fn run(app: &mut App) -> Result<u8> {
         return setup::remove(app, &args);
     }
     let request = if args.setup_network { None } else { Some(args.request()?) };
-    let endpoint = usable(endpoint::resolve(&app.ctx, &args.endpoint_options())?)?;
+    let endpoint = endpoint::usable(endpoint::resolve(&app.ctx, &args.endpoint_options())?)?;
     let Some(request) = request else { return setup::run(app, &args, &endpoint) };
     let options = EngineOptions { known: Some(endpoint), ..args.engine_options(app)? };
     let reply = Engine::new(&app.ctx, options).ask(&request)?;
@@ -153,19 +151,6 @@ fn run(app: &mut App) -> Result<u8> {
     // the whole.
     app.out.write(&reply.data)?;
     Ok(0)
-}
-
-/// The endpoint, if it can be used, or why not.
-fn usable(endpoint: Option<Endpoint>) -> Result<Endpoint> {
-    let refused = |text: &str| Err(Error::new(text).with_status(STATUS_NOT_CONFIGURED));
-    match endpoint {
-        None => refused("No IMDS endpoint information provided or detected, cannot operate."),
-        Some(endpoint) if endpoint.data_url.is_none() => refused("No data base URL provided."),
-        Some(endpoint) if endpoint.token_url.is_some() != endpoint.token_header_name.is_some() => {
-            refused("Incomplete token parameters configured for endpoint.")
-        }
-        Some(endpoint) => Ok(endpoint),
-    }
 }
 
 /// An option's text; an empty one is as good as none.

@@ -59,7 +59,7 @@ impl Options {
 }
 
 /// The endpoint in use; `None` where nothing is configured and no cloud is recognized. It may be
-/// incomplete: see [`check`].
+/// incomplete: see [`usable`].
 ///
 /// # Errors
 /// An address in the environment is malformed; see also [`providers::lookup`].
@@ -103,18 +103,18 @@ pub fn fingerprint(ctx: &Ctx, options: &Options) -> Option<String> {
     Some(format!("{:016x}", hasher.finish()))
 }
 
-/// Refuses what nothing can be asked from.
+/// The endpoint, if anything can be asked from it.
 ///
 /// # Errors
-/// There is no endpoint, or it lacks a member; the exit status is [`STATUS_NOT_CONFIGURED`].
-pub fn check(endpoint: Option<&Endpoint>) -> Result<()> {
+/// There is none, or it lacks a member; the exit status is [`STATUS_NOT_CONFIGURED`].
+pub fn usable(endpoint: Option<Endpoint>) -> Result<Endpoint> {
     let lack = match endpoint {
         None => "No IMDS endpoint information provided or detected, cannot operate.",
         Some(endpoint) if endpoint.data_url.is_none() => "No data base URL provided.",
         Some(endpoint) if endpoint.token_url.is_some() != endpoint.token_header_name.is_some() => {
             "Incomplete token parameters configured for endpoint."
         }
-        Some(_) => return Ok(()),
+        Some(endpoint) => return Ok(endpoint),
     };
     Err(Error::new(lack).with_status(STATUS_NOT_CONFIGURED))
 }
@@ -536,17 +536,17 @@ mod tests {
     fn an_unusable_endpoint_is_status_6_with_the_peers_words() {
         let mut endpoint = Endpoint::default();
         let said = |endpoint: Option<&Endpoint>| {
-            let err = check(endpoint).unwrap_err();
+            let err = usable(endpoint.cloned()).unwrap_err();
             assert_eq!(err.status(), 6);
             err.to_string()
         };
         assert!(said(None).starts_with("No IMDS endpoint information provided"));
         assert_eq!(said(Some(&endpoint)), "No data base URL provided.");
         endpoint.data_url = Some("http://x".to_owned());
-        assert!(check(Some(&endpoint)).is_ok());
+        assert!(usable(Some(endpoint.clone())).is_ok());
         endpoint.token_url = Some("http://x".to_owned());
         assert_eq!(said(Some(&endpoint)), "Incomplete token parameters configured for endpoint.");
         endpoint.token_header_name = Some("T".to_owned());
-        assert!(check(Some(&endpoint)).is_ok());
+        assert!(usable(Some(endpoint.clone())).is_ok());
     }
 }

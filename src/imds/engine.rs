@@ -296,7 +296,7 @@ impl Inner {
                 Failure::System(errno, err.to_string())
             })?,
         };
-        let endpoint = endpoint.filter(is_usable).ok_or(Failure::NotSupported)?;
+        let endpoint = endpoint::usable(endpoint).map_err(|_| Failure::NotSupported)?;
         let pace = Pace::new(endpoint.traits.requests_per_second.unwrap_or_default());
         let known = Known { endpoint: Arc::new(endpoint), pace: Arc::new(pace) };
         *lock(&self.known) = Some(known.clone());
@@ -488,12 +488,6 @@ impl TokenStore for CachedTokens {
 /// Did the service say anything?
 fn is_heard(answer: &Result<Reply, Failure>) -> bool {
     matches!(answer, Ok(_) | Err(Failure::KeyNotFound | Failure::NotAvailable))
-}
-
-/// There is a data URL, and either both or none of what tokens need.
-fn is_usable(endpoint: &Endpoint) -> bool {
-    endpoint.data_url.is_some()
-        && endpoint.token_url.is_some() == endpoint.token_header_name.is_some()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
