@@ -539,6 +539,21 @@ fn a_service_that_is_off_is_asked_for_a_token_once_for_all_keys_and_again_later(
 }
 
 #[test]
+fn what_turns_up_elsewhere_between_two_attempts_is_taken() {
+    let service = Service::start([status(503, ""), ok("again")]);
+    let session = session_of(&service.endpoint(), quick());
+    let elsewhere = || Some(Ok(b"elsewhere".to_vec()));
+    let found = session.fetch_unless("/key", REFRESH, &Cancel::new(), &elsewhere);
+    assert_eq!(found.as_deref(), Ok(&b"elsewhere"[..]));
+    assert_eq!(service.lines(), ["GET /latest/key"]);
+    // Not before the first one: the caller has looked.
+    assert_eq!(
+        session.fetch_unless("/key", REFRESH, &Cancel::new(), &elsewhere),
+        Ok(b"again".into())
+    );
+}
+
+#[test]
 fn tokens_are_asked_for_a_lifetime_that_the_service_accepts() {
     let service = Service::start([ok("T"), ok("v")]);
     let traits =

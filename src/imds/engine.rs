@@ -11,6 +11,7 @@
 
 mod search;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -403,12 +404,21 @@ impl Inner {
         }
         let since = self.ctx.boottime();
         let mut line = self.line(known, way);
-        let result = line.fetch(&question.key, question.refresh, cancel);
+        // Another process may store it while we wait for the next attempt.
+        let is_stored = Cell::new(false);
+        let elsewhere = || {
+            let answer = self.remembered(question, way)?;
+            is_stored.set(true);
+            Some(answer.map(|reply| reply.data))
+        };
+        let result = line.fetch(&question.key, question.refresh, cancel, &elsewhere);
         if cancel.is_cancelled() && result.is_err() {
             return None;
         }
         self.keep(way, line);
         let hit = match &result {
+            // With its own age.
+            _ if is_stored.get() => None,
             Ok(data) => Some(Hit::Value(data.clone())),
             Err(Failure::KeyNotFound) => Some(Hit::Absent),
             Err(_) => None,

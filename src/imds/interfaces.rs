@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fetch::{Cancel, Limits, Route, Session, TokenStore};
+use super::fetch::{Cancel, Elsewhere, Limits, Route, Session, TokenStore};
 use super::model::{Endpoint, Failure};
 use crate::ctx::Ctx;
 use crate::error::Result;
@@ -17,7 +17,7 @@ pub const INTERFACES_MAX: usize = 16;
 
 /// A conversation with the metadata service through one interface.
 pub trait Line: Send {
-    /// Asks for one key.
+    /// Asks for one key, and looks elsewhere before it asks again.
     ///
     /// # Errors
     /// Any [`Failure`].
@@ -26,6 +26,7 @@ pub trait Line: Send {
         key: &str,
         refresh: Duration,
         cancel: &Cancel,
+        elsewhere: &Elsewhere<'_>,
     ) -> std::result::Result<Vec<u8>, Failure>;
 }
 
@@ -85,8 +86,9 @@ impl Line for Session {
         key: &str,
         refresh: Duration,
         cancel: &Cancel,
+        elsewhere: &Elsewhere<'_>,
     ) -> std::result::Result<Vec<u8>, Failure> {
-        Session::fetch(self, key, refresh, cancel)
+        self.fetch_unless(key, refresh, cancel, elsewhere)
     }
 }
 

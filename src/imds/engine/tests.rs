@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::*;
 use crate::ctx::Clock;
 use crate::error::Error;
+use crate::imds::fetch::Elsewhere;
 use crate::imds::interfaces::Changes;
 use crate::net::Link;
 
@@ -18,6 +19,8 @@ enum Fate {
     Fails(Failure),
     /// Nothing, until nobody wants it any more.
     Hangs,
+    /// Nothing, until the answer is elsewhere.
+    Retries,
 }
 
 #[derive(Default)]
@@ -39,12 +42,24 @@ struct Talk(Arc<World>, String);
 struct Later(Arc<World>);
 
 impl Line for Talk {
-    fn fetch(&mut self, _: &str, _: Duration, cancel: &Cancel) -> Result<Vec<u8>, Failure> {
+    fn fetch(
+        &mut self,
+        _: &str,
+        _: Duration,
+        cancel: &Cancel,
+        elsewhere: &Elsewhere<'_>,
+    ) -> Result<Vec<u8>, Failure> {
         self.0.fetched.fetch_add(1, Ordering::SeqCst);
         let fate = lock(&self.0.fates).get(&self.1).cloned();
         match fate.unwrap_or(Fate::Value("value")) {
             Fate::Value(value) => Ok(value.into()),
             Fate::Fails(failure) => Err(failure),
+            Fate::Retries => loop {
+                if let Some(found) = elsewhere() {
+                    return found;
+                }
+                std::thread::park_timeout(Duration::from_millis(1));
+            },
             Fate::Hangs => {
                 while !cancel.is_cancelled() {
                     std::thread::park_timeout(Duration::from_millis(1));
@@ -282,6 +297,31 @@ fn cache_answers_this_engine_and_the_next_one() {
     let uncached = Request { cache: Some(false), ..key("/h") };
     first.ask(&uncached).unwrap();
     assert_eq!(net.fetched(), before + 1);
+}
+
+#[test]
+fn who_waits_for_the_next_attempt_finds_what_another_process_has_stored() {
+    use std::os::unix::fs::MetadataExt as _;
+    for fate in [Fate::Value("other"), Fate::Fails(Failure::KeyNotFound)] {
+        let dir = tempfile::tempdir().unwrap();
+        let slow = Net::with(&["eth0"]).fate("eth0", Fate::Retries);
+        let waiting = engine(&slow, dir.path());
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| waiting.ask(&key("/a")));
+            while slow.fetched() == 0 {
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+            let answer =
+                engine(&Net::with(&["eth0"]).fate("eth0", fate), dir.path()).ask(&key("/a"));
+            let inode = || {
+                let path = dir.path().join("cache/eth0/key-\\x2fa");
+                path.metadata().unwrap().ino()
+            };
+            let stored = inode();
+            assert_eq!(waiter.join().unwrap(), answer);
+            assert_eq!(inode(), stored, "it is not made younger");
+        });
+    }
 }
 
 #[test]

@@ -88,6 +88,9 @@ impl Default for Limits {
     }
 }
 
+/// Where somebody else may leave the answer while an attempt is waited for.
+pub type Elsewhere<'a> = dyn Fn() -> Option<Result<Vec<u8>, Failure>> + 'a;
+
 /// One conversation with one service.
 pub struct Session {
     ctx: Ctx,
@@ -177,6 +180,21 @@ impl Session {
     /// # Errors
     /// Any [`Failure`] but those of permission and of well-known names.
     pub fn fetch(&self, key: &str, refresh: Duration, cancel: &Cancel) -> Result<Vec<u8>, Failure> {
+        self.fetch_unless(key, refresh, cancel, &|| None)
+    }
+
+    /// As [`Session::fetch`]; but before every further attempt it looks `elsewhere`, and takes what
+    /// is there.
+    ///
+    /// # Errors
+    /// As [`Session::fetch`], and those from elsewhere.
+    pub fn fetch_unless(
+        &self,
+        key: &str,
+        refresh: Duration,
+        cancel: &Cancel,
+        elsewhere: &Elsewhere<'_>,
+    ) -> Result<Vec<u8>, Failure> {
         let mut url = self.data_url(key)?;
         let headers = self.headers.as_ref();
         let headers = headers.map_err(|why| Failure::CommunicationFailure(why.clone()))?;
@@ -202,7 +220,12 @@ impl Session {
                     self.refused(used.as_deref(), has_renewed)?;
                     has_renewed = true;
                 }
-                Err(trouble) => budget.pause(trouble)?,
+                Err(trouble) => {
+                    budget.pause(trouble)?;
+                    if let Some(found) = elsewhere() {
+                        return found;
+                    }
+                }
             }
         }
     }
