@@ -8,9 +8,11 @@
 mod copy;
 mod remove;
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -99,7 +101,11 @@ impl Files {
         }
         self.create_dirs(fs::parent(path))?;
         self.announce(&Change::Create(path))?;
-        std::fs::DirBuilder::new().mode(0o700).create(path)
+        match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            // Somebody else was faster.
+            Err(err) if err.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            result => result,
+        }
     }
 
     /// Creates a file for writing and reading; `is_kept` keeps old contents, otherwise they go.
@@ -225,11 +231,14 @@ impl Files {
     }
 }
 
-/// A hidden name beside `path` that nobody else uses.
+/// A hidden name beside `path` that nobody else uses. It begins like that one, and is no longer
+/// than a name may be.
 fn temporary_name(ctx: &Ctx, path: &Path) -> PathBuf {
+    const KEPT_MAX: usize = 200;
     let random = u64::from_ne_bytes(ctx.random());
+    let own = path.file_name().unwrap_or_default().as_bytes();
     let mut name = std::ffi::OsString::from(".#");
-    name.push(path.file_name().unwrap_or_default());
+    name.push(OsStr::from_bytes(own.get(..KEPT_MAX).unwrap_or(own)));
     name.push(format!("{random:016x}"));
     path.with_file_name(name)
 }
@@ -277,6 +286,17 @@ mod tests {
         assert!(!files.symlink_atomic(&ctx, &dir.path().join("f_2"), &link).unwrap());
         assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("../../f_2"));
         assert_eq!(std::fs::read_dir(link.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_with_the_longest_name_is_replaced_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("n".repeat(255));
+        for text in ["old", "new"] {
+            Files::default().write_atomic(&Ctx::host([]), &path, text.as_bytes(), 0o400).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), text.as_bytes());
+        }
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
