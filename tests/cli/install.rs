@@ -70,6 +70,13 @@ fn units_start_the_executable_where_it_is_and_never_replace_systemds() {
     let generator = root.path().join("lib/systemd/system-generators/systemd-imds-generator");
     assert_eq!(fs::read_link(generator).unwrap(), Path::new("/usr/local/bin/slipway"));
 
+    // By these marks varlinkctl and others find their way, as with systemd's own sockets.
+    let marks = ["XAttrEntryPoint", "XAttrListen", "XAttrAccept"];
+    for socket in ["systemd-imdsd.socket", "systemd-imds-metrics.socket"] {
+        let unit = fs::read_to_string(units.join(socket)).unwrap();
+        assert!(marks.iter().all(|mark| unit.contains(mark)), "{unit}");
+    }
+
     let socket = units.join("systemd-imdsd.socket");
     fs::write(&socket, "[Socket]\nListenStream=/x\n").unwrap();
     fs::remove_file(units.join("systemd-imds-import.service")).unwrap();
