@@ -55,8 +55,11 @@ pub(super) fn google(line: &str, now: SystemTime) -> Option<String> {
         Some((user, key)) if !user.contains(' ') => key.trim_start(),
         _ => line,
     };
+    // What cannot be read cannot be trusted to be still valid.
+    if key.ends_with(" google-ssh") {
+        return None;
+    }
     if let Some((_, limits)) = key.split_once(" google-ssh ") {
-        // What cannot be read cannot be trusted to be still valid.
         let limits: Value = serde_json::from_str(limits).ok()?;
         if instant(limits.get("expireOn")?.as_str()?)? <= now {
             return None;
@@ -135,6 +138,7 @@ mod tests {
         assert!(google(&line, at(999_999_999)).is_some_and(|key| key.starts_with(KEY)));
         assert_eq!(google(&line, at(1_000_000_000)), None);
         assert_eq!(google(&format!("u:{KEY} google-ssh {{"), at(0)), None);
+        assert_eq!(google(&format!("u:{KEY} google-ssh "), at(0)), None);
         assert_eq!(google(&format!("u:{KEY} x"), at(0)), Some(format!("{KEY} x")));
         assert_eq!(google(&format!("{KEY} a:b"), at(0)), Some(format!("{KEY} a:b")));
     }
