@@ -326,6 +326,18 @@ fn what_is_there_is_never_overwritten() {
 }
 
 #[test]
+fn a_link_in_place_of_the_user_data_is_replaced_and_not_followed() {
+    let world = World::new();
+    assert!(world.import(&mut rich()));
+    let (path, other) = (world.ctx.at(USERDATA), world.ctx.at("/other"));
+    fs::rename(&path, &other).unwrap();
+    std::os::unix::fs::symlink(&other, &path).unwrap();
+    assert!(world.import(&mut rich()));
+    assert!(path.symlink_metadata().unwrap().is_file());
+    assert_eq!(fs::read(&path).unwrap(), fs::read(&other).unwrap());
+}
+
+#[test]
 fn failures_are_collected_and_the_rest_is_imported() {
     let world = World::new();
     world.put(USERDATA, "old");

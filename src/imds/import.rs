@@ -40,6 +40,9 @@ pub const USERDATA: &str = "/run/systemd/imds/userdata";
 const HOSTNAME: &str = "firstboot.hostname";
 const SSH_KEYS: &str = "ssh.authorized_keys.root";
 
+/// LIMIT: bytes of something that should be an address, in a message.
+const SHOWN_MAX: usize = 128;
+
 /// All SSH keys of the administrator; `Ok(None)` where the provider's own key is to be taken as it
 /// is.
 pub type SshKeys<'a> = &'a dyn Fn(&mut dyn Source) -> Result<Option<Vec<String>>, Failure>;
@@ -132,7 +135,7 @@ fn ssh_keys(source: &mut dyn Source, all_keys: SshKeys<'_>) -> Fetched {
 }
 
 /// What is there already, as far as it matters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Credentials.
     pub names: Names,
@@ -156,7 +159,12 @@ impl Standing {
             let entries = std::fs::read_dir(ctx.at(directory)).into_iter().flatten().flatten();
             entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
         };
-        let content = |path| Some((path, std::fs::read(ctx.at(path)).ok()?));
+        // The directory of one belongs to the service's user: no links, no pipes.
+        let content = |path| {
+            let file = ctx.at(path);
+            let is_file = std::fs::symlink_metadata(&file).is_ok_and(|status| status.is_file());
+            Some((path, is_file.then(|| std::fs::read(file).ok())??))
+        };
         Self {
             names: Names { plain: names(STORE), encrypted: names(STORE_ENCRYPTED) },
             contents: [ADDRESSES, USERDATA].into_iter().filter_map(content).collect(),
@@ -328,7 +336,8 @@ fn plan_addresses(gathered: &Gathered, standing: &Standing, steps: &mut Vec<Step
             Ok(Some(data)) => match address(data, is_ipv4) {
                 Some(address) => records.push(record(address)),
                 None => {
-                    let shown = String::from_utf8_lossy(data);
+                    // Nobody wants to read a whole page here.
+                    let shown = String::from_utf8_lossy(data.get(..SHOWN_MAX).unwrap_or(data));
                     tell(format!("Failed to parse IP address '{shown}': Invalid argument"));
                 }
             },
@@ -601,6 +610,13 @@ mod tests {
         let mut source = silent(Fake::vendor("v").known(WellKnown::Ipv4Public, "203.0.113.7"));
         gather(&Ctx::host([]), &mut source, NO_LIST).unwrap();
         assert!(source.asked().contains(&"userdata".to_owned()));
+    }
+
+    #[test]
+    fn a_page_instead_of_an_address_does_not_fill_the_log() {
+        let source = Fake::vendor("v").known(WellKnown::Ipv4Public, "<p>".repeat(1 << 20));
+        let steps = steps(source, &Standing::default());
+        assert!(steps[0].to_text().len() < 256);
     }
 
     #[test]

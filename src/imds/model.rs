@@ -1,6 +1,7 @@
 //! The vocabulary of metadata: well-known names, endpoints, requests, answers, failures.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -219,12 +220,22 @@ impl Request {
 }
 
 /// One answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Reply {
     /// The body as received.
     pub data: Vec<u8>,
     /// Index of the interface it came through, where known.
     pub interface: Option<u32>,
+}
+
+impl fmt::Debug for Reply {
+    /// Without the body: it may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("data", &format_args!("{} bytes", self.data.len()))
+            .field("interface", &self.interface)
+            .finish()
+    }
 }
 
 /// Why there is no answer. The names are those of the interface's errors.
@@ -316,6 +327,12 @@ mod tests {
         }
         assert_eq!(WellKnown::UserdataBase64.property_name(), "USERDATA_BASE64");
         assert_eq!(WellKnown::parse("ipv4_public"), None);
+    }
+
+    #[test]
+    fn a_reply_does_not_show_what_it_holds() {
+        let reply = Reply { data: b"hunter2".to_vec(), interface: None };
+        assert_eq!(format!("{reply:?}"), "Reply { data: 7 bytes, interface: None }");
     }
 
     #[test]
