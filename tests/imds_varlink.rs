@@ -46,9 +46,14 @@ impl Daemon {
     /// Started, and ready.
     fn start(environment: &[(String, String)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("run/socket");
+        Self::start_at(dir, socket, environment)
+    }
+
+    /// The same on a socket somewhere else.
+    fn start_at(dir: tempfile::TempDir, socket: PathBuf, environment: &[(String, String)]) -> Self {
         // Others must be able to come in.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let socket = dir.path().join("run/socket");
         let notify = dir.path().join("notify");
         let ready = UnixDatagram::bind(&notify).unwrap();
         ready.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
@@ -265,6 +270,16 @@ fn socket_is_for_everybody_and_goes_with_the_service() {
     let _client = daemon.client();
     assert_eq!(daemon.stop().code(), Some(0));
     assert!(!daemon.socket.exists());
+}
+
+#[test]
+fn who_leaves_late_takes_nothing_from_who_has_come_after() {
+    let mut old = Daemon::start(&[]);
+    let mut new = Daemon::start_at(tempfile::tempdir().unwrap(), old.socket.clone(), &[]);
+    assert!(old.stop().success());
+    assert!(call(&mut new.client(), "Get", json!({})).0.is_some(), "it answers");
+    assert!(new.stop().success());
+    assert!(!new.socket.exists());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Listening without a service manager: the socket, its place in the registry, and their end.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
@@ -65,7 +65,6 @@ pub(super) fn run(app: &mut App, engine: Engine, path: &Path) -> Result<u8> {
 /// Keeps what requests need: marks, low source ports, binding to an interface. Answers of the
 /// network are read after that.
 fn drop_privileges(app: &App) {
-    use std::os::unix::fs::MetadataExt as _;
     let mut wanted =
         CapabilitySet::NET_ADMIN | CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_RAW;
     // A cache that belongs to the service's user of a socket unit is for both.
@@ -79,12 +78,17 @@ fn drop_privileges(app: &App) {
 }
 
 /// What is in the file system as long as we listen.
-struct Traces(Vec<PathBuf>);
+struct Traces {
+    /// The socket first.
+    paths: Vec<PathBuf>,
+    /// Device and inode of the socket. Who has come after us has put its own in that place.
+    socket: Option<(u64, u64)>,
+}
 
 impl Traces {
     /// Makes the entry in the registry, where the service has its usual place.
     fn leave(app: &App, path: &Path) -> Self {
-        let mut traces = Self(vec![path.to_path_buf()]);
+        let mut traces = Self { paths: vec![path.to_path_buf()], socket: identity(path) };
         if path != Path::new(SOCKET) {
             return traces;
         }
@@ -97,7 +101,7 @@ impl Traces {
             }
         };
         match make() {
-            Ok(()) => traces.0.push(entry),
+            Ok(()) => traces.paths.push(entry),
             Err(err) => log::warn!("Failed to make '{}', ignoring: {err}", entry.display()),
         }
         traces
@@ -106,8 +110,16 @@ impl Traces {
 
 impl Drop for Traces {
     fn drop(&mut self) {
-        for path in &self.0 {
+        if self.paths.first().and_then(|path| identity(path)) != self.socket {
+            return;
+        }
+        for path in &self.paths {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let status = std::fs::symlink_metadata(path).ok()?;
+    Some((status.dev(), status.ino()))
 }
