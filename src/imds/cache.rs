@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::model::DATA_MAX;
 use crate::ctx::Ctx;
 use crate::error::IoText;
+use crate::net::interface;
 
 /// Where the service keeps its files.
 pub const RUNTIME_DIR: &str = "/run/systemd/imds";
@@ -332,13 +333,10 @@ impl Cache {
     }
 }
 
-/// Could this be the name of a network interface, and of a directory?
-pub fn is_ifname(name: &str) -> bool {
+/// Could this be the main name of a network interface, and hence of a directory?
+fn is_ifname(name: &str) -> bool {
     // LIMIT: IFNAMSIZ with its NUL.
-    (1..16).contains(&name.len())
-        && !matches!(name, "." | ".." | "all" | "default")
-        && name.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'/' | b':' | b'%'))
-        && !name.bytes().all(|b| b.is_ascii_digit())
+    name.len() < 16 && interface::is_valid_name(name)
 }
 
 /// `key-` and the key, `/`, `.`, `\` and what cannot be printed as `\xHH`; `None` where that is
