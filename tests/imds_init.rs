@@ -305,6 +305,10 @@ fn busybox_scripts_start_and_stop() {
         assert_eq!(stubs.run(&shell, &late, &["start"]).1.len(), 2);
         stubs.file("inittab", "#::respawn:/usr/lib/slipway/imds-boot daemon\n");
         assert_eq!(stubs.run(&shell, &late, &["start"]).1.len(), 3);
+        // A second daemon would take the socket from the first.
+        stubs.file("pid", &format!("{}\n", std::process::id()));
+        assert_eq!(stubs.run(&shell, &late, &["start"]).1.len(), 2);
+        fs::remove_file(stubs.path("pid")).unwrap();
         assert_eq!(stubs.run(&shell, &late, &["stop"]), (0, vec![]));
         stubs.file("pid", "1\n");
         let (status, calls) = stubs.run(&shell, &late, &["stop"]);
