@@ -12,6 +12,7 @@ PREFIX   ?= /usr
 BINDIR   ?= $(PREFIX)/bin
 UNITDIR  ?= $(PREFIX)/lib/systemd/system
 GENERATORDIR ?= $(PREFIX)/lib/systemd/system-generators
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 T        ?= 60
 PEER     ?=
 KERNEL   ?=
@@ -105,9 +106,10 @@ install: all
 	install -D -m 0755 $(BIN) $(DESTDIR)$(BINDIR)/slipway
 	$(DESTDIR)$(BINDIR)/slipway --install $(DESTDIR)$(BINDIR)
 
-## install the units and the generator for systemd (UNITDIR, GENERATORDIR)
+## install units, generator and user for systemd (UNITDIR, GENERATORDIR, SYSUSERSDIR)
 install-units:
-	@sh tests/tools/install-units.sh "$(DESTDIR)" "$(BINDIR)" "$(UNITDIR)" "$(GENERATORDIR)"
+	@sh tests/tools/install-units.sh "$(DESTDIR)" "$(BINDIR)" "$(UNITDIR)" "$(GENERATORDIR)" \
+		"$(SYSUSERSDIR)"
 
 ## remove what install made
 uninstall:

@@ -54,6 +54,7 @@ fn install_units(root: &Path) -> Output {
         .arg(source("tools/install-units.sh"))
         .arg(root)
         .args(["/usr/local/bin", "/lib/systemd/system", "/lib/systemd/system-generators"])
+        .arg("/lib/sysusers.d")
         .output()
         .unwrap()
 }
@@ -70,6 +71,9 @@ fn units_start_the_executable_where_it_is_and_never_replace_systemds() {
     let generator = root.path().join("lib/systemd/system-generators/systemd-imds-generator");
     assert_eq!(fs::read_link(generator).unwrap(), Path::new("/usr/local/bin/slipway"));
 
+    let users = fs::read_to_string(root.path().join("lib/sysusers.d/slipway-imds.conf")).unwrap();
+    let service = fs::read_to_string(units.join("systemd-imdsd@.service")).unwrap();
+    assert!(users.contains("\nu systemd-imds ") && service.contains("\nUser=systemd-imds\n"));
     // By these marks varlinkctl and others find their way, as with systemd's own sockets.
     let marks = ["XAttrEntryPoint", "XAttrListen", "XAttrAccept"];
     for socket in ["systemd-imdsd.socket", "systemd-imds-metrics.socket"] {
