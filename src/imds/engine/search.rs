@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::{Inner, Known, Question, Way};
 use crate::imds::fetch::Cancel;
 use crate::imds::interfaces::{self, Changes, INTERFACES_MAX};
+use crate::imds::limit::Pace;
 use crate::imds::model::{Failure, Reply};
 use crate::net::{Interface, Link};
 
@@ -77,7 +78,7 @@ pub(super) fn among(
 
 struct Search<'a> {
     inner: &'a Arc<Inner>,
-    known: &'a Known,
+    known: Known,
     question: &'a Question,
     deadline: Duration,
     sender: Sender<Event>,
@@ -102,7 +103,7 @@ impl<'a> Search<'a> {
         let (sender, events) = mpsc::channel();
         Self {
             inner,
-            known,
+            known: known.clone(),
             question,
             deadline,
             sender,
@@ -117,6 +118,10 @@ impl<'a> Search<'a> {
 
     /// Begins, and goes on until there is an answer or nothing left to hope for.
     fn run(mut self, links: Vec<Link>, changes: Option<Box<dyn Changes>>) -> Answer {
+        // One turn for the question, not one per interface: the service hears of it once as a rule,
+        // and a host of containers has dozens of interfaces that lead nowhere.
+        self.known.pace.wait(&self.inner.ctx, self.deadline)?;
+        self.known.pace = Arc::new(Pace::new(0));
         self.start(links);
         let is_watching = changes.is_some_and(|changes| self.watch(changes));
         let answer = self.wait(is_watching);

@@ -452,6 +452,22 @@ fn requests_keep_to_the_pace_of_the_cloud() {
 }
 
 #[test]
+fn interfaces_that_lead_nowhere_do_not_slow_the_next_questions_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["eth0", "veth1", "veth2", "veth3", "veth4", "veth5", "veth6", "veth7"];
+    let dead = |net: Net, name: &&str| net.fate(name, unreachable());
+    let net = names.iter().skip(1).fold(Net::with(&names), dead);
+    let mut endpoint = endpoint();
+    endpoint.traits.requests_per_second = Some(5);
+    let ctx = Ctx::host([]).with_clock(Arc::new(Still::default()));
+    let engine = engine_for(&ctx, &net, dir.path(), endpoint);
+    for number in 0..5 {
+        engine.ask(&key(&format!("/{number}"))).unwrap();
+    }
+    assert_eq!(ctx.monotonic(), Duration::ZERO);
+}
+
+#[test]
 fn callers_at_the_same_time_become_one_request() {
     let dir = tempfile::tempdir().unwrap();
     let net = Net::with(&["eth0"]);
