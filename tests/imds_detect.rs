@@ -22,7 +22,9 @@ use serde_json::{Value, json};
 use slipway::ctx::Ctx;
 use slipway::format::smbios::Strings;
 use slipway::fs::Files;
-use slipway::imds::{Endpoint, generator, identity, providers};
+use slipway::imds::{
+    Endpoint, Failure, Reply, Request, Source, generator, identity, import, normal, providers,
+};
 
 /// A machine in a directory.
 struct Machine {
@@ -548,4 +550,49 @@ fn the_command_takes_one_or_three_directories_or_prints() {
         "systemd-imds-early-network.service\nsystemd-imdsd.socket\nsystemd-imds-metrics.socket\n"
     );
     assert_eq!(run("", &["--print", "x"]).0, Some(234));
+}
+
+/// A service, which tells where the cloud is asked and not how its answers are understood.
+struct Service;
+
+impl Source for Service {
+    fn endpoint(&mut self) -> Result<Endpoint, Failure> {
+        Ok(Endpoint {
+            vendor: Some("my-cloud".into()),
+            data_url: Some("http://192.0.2.1/v1".into()),
+            ..Endpoint::default()
+        })
+    }
+
+    fn get(&mut self, request: &Request) -> Result<Reply, Failure> {
+        const KEYS: &str = "ssh-ed25519 \
+            AAAAC3NzaC1lZDI1NTE5AAAAIM8dwPhJ99X91/Iwr5wPyk+rbT0FMoN4dGXBAVZ11348 one\n";
+        match request.key.as_deref() {
+            Some("/where") => Ok(Reply { data: b"eu/eu-1a".to_vec(), interface: None }),
+            Some("/keys") => Ok(Reply { data: KEYS.into(), interface: None }),
+            _ => Err(Failure::KeyNotFound),
+        }
+    }
+}
+
+#[test]
+fn recipes_of_the_host_count_where_a_service_is_asked_too() {
+    let record = "dmi:*:svnMyCloud:*\n IMDS_VENDOR=my-cloud\n IMDS_DATA_URL=http://192.0.2.1/v1\n \
+                  SLIPWAY_IMDS_VALUE_ZONE=/where | last-part\n \
+                  SLIPWAY_IMDS_VALUE_SSH_KEYS=/keys | lines\n";
+    let machine = Machine::new()
+        .dmi("modalias", "dmi:bvnX:svnMyCloud:pnY:")
+        .put("etc/udev/hwdb.d/50-my.hwdb", record);
+    let zone = |ctx: &Ctx| normal::value(ctx, &mut Service, "zone");
+    assert_eq!(zone(&machine.ctx), Ok(Some("eu-1a".to_owned())));
+    let keys = import::provider_keys(&machine.ctx)(&mut Service).unwrap();
+    assert_eq!(keys.map(|keys| keys.len()), Some(1));
+
+    // Not those of another cloud, and not in the old ways.
+    let other = Machine::new()
+        .dmi("modalias", "dmi:bvnX:svnMyCloud:pnY:")
+        .put("etc/udev/hwdb.d/50-my.hwdb", record.replace("/v1", "/v2"));
+    assert_eq!(zone(&other.ctx), Ok(None));
+    assert_eq!(import::provider_keys(&other.ctx)(&mut Service), Ok(None));
+    assert_eq!(zone(&machine.strict().ctx), Ok(None));
 }

@@ -103,7 +103,7 @@ fn fetch(source: &mut dyn Source, name: WellKnown) -> Fetched {
 }
 
 /// Finds all SSH keys where the endpoint's key for them is the one that its provider has by
-/// default; for [`gather`].
+/// default, or an entry of this host has a recipe for them; for [`gather`].
 ///
 /// DIFFERS: the peer imports the first key only.
 pub fn provider_keys(
@@ -113,10 +113,15 @@ pub fn provider_keys(
         if ctx.is_strict_compat() {
             return Ok(None);
         }
-        let endpoint = source.endpoint()?;
+        let mut endpoint = source.endpoint()?;
+        providers::add_host_traits(ctx, &mut endpoint);
         let row = endpoint.vendor.as_deref().and_then(providers::builtin);
         let key = |endpoint: &Endpoint| endpoint.well_known.get(&WellKnown::SshKey).cloned();
-        if row.is_none_or(|row| key(&row) != key(&endpoint)) {
+        let is_listed = match row {
+            Some(row) => key(&row) == key(&endpoint),
+            None => endpoint.traits.recipes.contains_key("ssh-keys"),
+        };
+        if !is_listed {
             return Ok(None);
         }
         normal::ssh_keys(ctx, source).map(Some)

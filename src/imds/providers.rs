@@ -87,6 +87,21 @@ pub fn add_traits(endpoint: &mut Endpoint) {
     }
 }
 
+/// Fills in what an entry of this host says beyond the endpoint itself, where the table does not
+/// know the vendor: a service does not tell that.
+pub fn add_host_traits(ctx: &Ctx, endpoint: &mut Endpoint) {
+    let is_known = endpoint.vendor.as_deref().is_none_or(|vendor| row(vendor).is_some());
+    if is_known || !endpoint.traits.recipes.is_empty() {
+        return;
+    }
+    let found = lookup(ctx).ok().flatten();
+    let is_same =
+        |found: &Endpoint| found.vendor == endpoint.vendor && found.data_url == endpoint.data_url;
+    if let Some(found) = found.filter(is_same) {
+        endpoint.traits = found.traits;
+    }
+}
+
 /// Puts right the keys that the peer's table has wrong or lacks, where the endpoint is the peer's,
 /// unchanged: a service that is not ours tells those.
 pub fn mend_keys(endpoint: &mut Endpoint) {

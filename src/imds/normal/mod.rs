@@ -70,6 +70,7 @@ impl<'a> Normal<'a> {
         } else {
             // A service tells the endpoint only, and the peer's with three clouds' keys wrong.
             providers::add_traits(&mut endpoint);
+            providers::add_host_traits(ctx, &mut endpoint);
             providers::mend_keys(&mut endpoint);
         }
         Ok(Self { ctx, source, endpoint, memo: BTreeMap::new(), dead: None, has_answer: false })
