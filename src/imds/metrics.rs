@@ -59,7 +59,7 @@ fn list(call: &mut Call<'_>, connect: &dyn Fn(&Ctx) -> Result<Box<dyn Source>>) 
 /// Full names and values of what is there.
 fn values(source: &mut dyn Source) -> Vec<(String, String)> {
     let mut values = Vec::new();
-    let mut is_dead = false;
+    let (mut is_dead, mut has_answer) = (false, false);
     for (name, known, _) in FAMILIES {
         let value = match known {
             // Nobody who collects reports waits for the same silence once per key.
@@ -67,13 +67,15 @@ fn values(source: &mut dyn Source) -> Vec<(String, String)> {
             None => source.endpoint().map(|endpoint| endpoint.vendor.unwrap_or_default()),
             Some(known) => source
                 .get(&Request::well_known(known))
+                .inspect(|_| has_answer = true)
                 .map(|reply| String::from_utf8_lossy(&reply.data).into_owned()),
         };
         match value {
             Ok(value) if !value.is_empty() => values.push((format!("{PREFIX}.{name}"), value)),
             Ok(_) => {}
             Err(failure) => {
-                is_dead |= failure.concerns_every_key();
+                // One that has given a value is not dead: only this key may be broken.
+                is_dead |= !has_answer && failure.concerns_every_key();
                 log::debug!("No value of metric '{name}', ignoring: {failure:?}");
             }
         }
@@ -105,7 +107,7 @@ mod tests {
         let mut source = Fake::vendor("v")
             .known(WellKnown::Hostname, "a.example\n")
             .known(WellKnown::Zone, "")
-            .fails(WellKnown::Region, Failure::NotAvailable);
+            .fails(WellKnown::Region, Failure::Timeout(String::new()));
         assert_eq!(
             values(&mut source),
             [
