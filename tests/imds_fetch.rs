@@ -33,6 +33,8 @@ enum Act {
     Reset(Vec<u8>),
     /// Sends these bytes, then nothing more for as long as the client stays.
     Hang(Vec<u8>),
+    /// Sends these bytes, then the others again and again without a pause.
+    Flood(Vec<u8>, Vec<u8>),
 }
 
 fn ok(body: &str) -> Act {
@@ -140,6 +142,11 @@ fn serve(mut stream: TcpStream, connection: usize, all: &Mutex<Vec<Seen>>, scrip
             Act::Hang(bytes) => {
                 let _ = stream.write_all(&bytes);
                 let _ = stream.read(&mut [0; 1]);
+                return;
+            }
+            Act::Flood(head, bytes) => {
+                let _ = stream.write_all(&head);
+                while stream.write_all(&bytes).is_ok() {}
                 return;
             }
         }
@@ -375,6 +382,18 @@ fn every_attempt_has_its_time_and_so_has_the_whole_defect_7() {
     assert!(matches!(result, Err(Failure::Timeout(text)) if text.contains("no answer")));
     assert!(began.elapsed() >= Duration::from_millis(350));
     assert!(service.lines().len() > 1);
+}
+
+#[test]
+fn a_server_that_never_pauses_is_held_to_the_limits_too_defect_7() {
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    let chunk = format!("1;{}\r\nx\r\n", "y".repeat(200)).repeat(100);
+    let service = Service::start([Act::Flood(head, chunk.into())]);
+    let limits = Limits { overall: Duration::from_millis(400), ..quick() };
+    let began = Instant::now();
+    let result = fetch(&session_of(&service.endpoint(), limits), "/key");
+    assert!(matches!(result, Err(Failure::Timeout(_))), "{result:?}");
+    assert!(began.elapsed() < Duration::from_millis(1500), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -726,9 +745,17 @@ fn twins<T>(v4: impl Fn(SocketAddr) -> std::io::Result<T>) -> Option<(Service, E
     panic!("no port is free in both families");
 }
 
+/// Nobody listens there, and nobody else may.
+fn bound(address: SocketAddr) -> std::io::Result<std::os::fd::OwnedFd> {
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &address)?;
+    Ok(socket)
+}
+
 #[test]
 fn the_other_family_is_asked_where_the_first_refuses_defect_15() {
-    let Some((service, endpoint, ())) = twins(|_| Ok(())) else { return };
+    let Some((service, endpoint, _quiet)) = twins(bound) else { return };
     let limits = Limits { retries: 0, ..quick() };
     assert_eq!(fetch(&session_of(&endpoint, limits), "/key"), data("six"));
     let host = format!("Host: [::1]:{}\r\n", service.address.port());
@@ -739,12 +766,7 @@ fn the_other_family_is_asked_where_the_first_refuses_defect_15() {
 fn the_other_family_is_asked_where_the_first_is_silent_defect_15() {
     // A full backlog swallows connections without a word.
     let silent = |address: SocketAddr| {
-        let socket = rustix::net::socket(
-            rustix::net::AddressFamily::INET,
-            rustix::net::SocketType::STREAM,
-            None,
-        )?;
-        rustix::net::bind(&socket, &address)?;
+        let socket = bound(address)?;
         rustix::net::listen(&socket, 0)?;
         let filler = TcpStream::connect(address)?;
         Ok((socket, filler))

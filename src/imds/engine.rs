@@ -442,9 +442,11 @@ impl Inner {
 
     fn keep(&self, way: &Way, line: Box<dyn Line>) {
         let mut lines = lock(&self.lines);
-        if lines.len() < LINES_MAX {
-            lines.push(Kept { way: way.clone(), line });
+        if lines.len() >= LINES_MAX {
+            // The oldest: its interface may be gone, or its mark a wish of the moment.
+            lines.remove(0);
         }
+        lines.push(Kept { way: way.clone(), line });
     }
 
     /// The tokens of an interface: those of the cache, or of this process.

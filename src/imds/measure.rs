@@ -6,6 +6,8 @@
 //!
 //! External spec: systemd-pcrextend(8); the text of the event was observed.
 
+use std::fmt;
+
 use serde_json::{Map, Value, json};
 
 use crate::crypto::hash::sha256;
@@ -23,8 +25,8 @@ const PCR: u32 = 12;
 /// How much of the user data the event shows.
 const SHOWN_BYTES: usize = 256;
 
-/// What is measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What is measured. The text begins with a part of the user data: no business of a log's.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Event {
     /// The register.
     pub pcr: u32,
@@ -32,6 +34,12 @@ pub struct Event {
     pub text: String,
     /// The kind of the event in the log.
     pub event_type: &'static str,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes as {} into PCR {}", self.text.len(), self.event_type, self.pcr)
+    }
 }
 
 /// The event for user data; none for none.

@@ -2,8 +2,9 @@
 //!
 //! Root and the user the service runs as may do everything. For everybody else the administrator
 //! writes `/etc/slipway/varlink.policy`: lines `METHOD = WHO…`, where METHOD is a qualified name,
-//! `INTERFACE.*`, or, where a service offers that, `METHOD:DETAIL` for some uses of a method only, and WHO is any of `root`, `uid:N`, `gid:N`, `group:NAME`, `any`. What no line
-//! allows is refused. A line that makes no sense allows nothing and is warned about.
+//! `INTERFACE.*`, or, where a service offers that, `METHOD:DETAIL` for some uses of a method only,
+//! and WHO is any of `root`, `uid:N`, `gid:N`, `group:NAME`, `any`. What no line allows is refused.
+//! A line that makes no sense allows nothing and is warned about.
 //!
 //! DIFFERS: the peer asks polkit over the system bus and fails without one.
 

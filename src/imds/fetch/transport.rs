@@ -389,6 +389,11 @@ impl Connection {
                         true => until.min(budget.until(PAGE)),
                         false => budget.until(budget.limits.idle),
                     };
+                    // A server that never lets us wait is held to the limits as well.
+                    if is_page && budget.left(until).is_zero() {
+                        break;
+                    }
+                    self.check(until, false, budget)?;
                 }
                 Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => {
                     let is_page = reader.head().is_some_and(|head| !head.is_success());
