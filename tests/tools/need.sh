@@ -20,8 +20,12 @@ want cc gcc
 echo 'int main(void) { return 0; }' | cc -x c -o /dev/null - 2>/dev/null || missing="$missing libc6-dev"
 case $target in x86_64-*-musl) want musl-gcc musl-tools ;; esac
 case $what in
-test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base ;;
-diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg ;;
+test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base
+      # Networks of the tests' own are for root only.
+      [ "$(id -u)" != 0 ] || { want ip iproute2; want nsenter util-linux; } ;;
+diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg
+      # A complete run skips nothing.
+      want shellcheck shellcheck; want busybox busybox-static; want ip iproute2 ;;
 vm) want qemu-system-x86_64 qemu-system-x86; want busybox busybox-static; want swtpm swtpm
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf" ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
