@@ -17,7 +17,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::IFlags;
+use rustix::fs::{CWD, IFlags, RenameFlags, renameat_with};
 
 use crate::ctx::Ctx;
 use crate::sys::{btrfs, fs};
@@ -165,13 +165,33 @@ impl Files {
 
     /// Replaces a file as a whole: afterwards the old or the new contents are there.
     pub fn write_atomic(&self, ctx: &Ctx, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+        self.write_beside(ctx, path, bytes, mode, &|temporary| self.rename(temporary, path))
+    }
+
+    /// Makes a file as a whole, unless its name is taken: then the error is `AlreadyExists`, and
+    /// what is there stays, whenever it came.
+    pub fn create_atomic(&self, ctx: &Ctx, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+        self.write_beside(ctx, path, bytes, mode, &|temporary| {
+            self.announce(&Change::Rename(temporary, path))?;
+            Ok(renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE)?)
+        })
+    }
+
+    fn write_beside(
+        &self,
+        ctx: &Ctx,
+        path: &Path,
+        bytes: &[u8],
+        mode: u32,
+        put: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
         let temporary = temporary_name(ctx, path);
         // For the owner alone until it is complete and has its mode.
         let mut file = self.open_file(&temporary, false, 0o600)?;
         let written = io::Write::write_all(&mut file, bytes)
             .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
             .and_then(|()| self.sync_file(&temporary, &file))
-            .and_then(|()| self.rename(&temporary, path));
+            .and_then(|()| put(&temporary));
         if written.is_err() {
             let _ = std::fs::remove_file(&temporary);
         }
@@ -286,6 +306,32 @@ mod tests {
         assert!(!files.symlink_atomic(&ctx, &dir.path().join("f_2"), &link).unwrap());
         assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("../../f_2"));
         assert_eq!(std::fs::read_dir(link.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    /// Takes the name at the last moment.
+    struct Rival;
+
+    impl Witness for Rival {
+        fn before(&self, change: &Change<'_>) -> io::Result<()> {
+            match change {
+                Change::Rename(_, to) => std::fs::write(to, "first"),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_came_first_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("name");
+        let files = Files::witnessed(Arc::new(Rival));
+        let error = files.create_atomic(&Ctx::host([]), &path, b"second", 0o400).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let other = dir.path().join("other");
+        Files::default().create_atomic(&Ctx::host([]), &other, b"second", 0o400).unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), b"second");
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use log::Level;
@@ -496,16 +497,17 @@ fn write(ctx: &Ctx, files: &Files, path: &str, bytes: &[u8], mode: u32) -> Resul
     let failed = |err| Error::because(format!("Failed to write '{path}'"), err);
     let (file, is_private) = (ctx.at(path), mode & 0o077 == 0);
     let directory = parent(&file);
-    if is_private {
-        files.create_private_dir(directory).map_err(failed)?;
-        if std::fs::symlink_metadata(&file).is_ok() {
-            return Ok(false);
-        }
-    } else {
+    if !is_private {
         files.create_dirs(directory).map_err(failed)?;
+        files.write_atomic(ctx, &file, bytes, mode).map_err(failed)?;
+        return Ok(true);
     }
-    files.write_atomic(ctx, &file, bytes, mode).map_err(failed)?;
-    Ok(true)
+    files.create_private_dir(directory).map_err(failed)?;
+    match files.create_atomic(ctx, &file, bytes, mode) {
+        Ok(()) => Ok(true),
+        Err(err) if err.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(err) => Err(failed(err)),
+    }
 }
 
 /// Imports: asks, measures, decides, writes. True where all of it went well.
@@ -524,6 +526,7 @@ pub fn run(
     }
     Ok(apply(ctx, files, &plan(&gathered, &Standing::read(ctx))))
 }
+
 #[cfg(test)]
 mod tests {
     use super::super::fake::Fake;
