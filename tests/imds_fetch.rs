@@ -10,148 +10,21 @@
     reason = "a failed look-up is a failed test"
 )]
 
+#[path = "imds_fetch/service.rs"]
+mod service;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use service::{Act, Service, ok, status};
 use slipway::ctx::{Clock, Ctx};
 use slipway::imds::fetch::{Cancel, Limits, MemoryTokens, Route, Session, TokenStore};
 use slipway::imds::model::{DATA_MAX, Endpoint, Failure, Mark, Traits};
 
 const REFRESH: Duration = Duration::from_secs(900);
-
-/// What the service does with one request.
-#[derive(Clone)]
-enum Act {
-    /// Sends these bytes and listens for the next request.
-    Send(Vec<u8>),
-    /// Sends these bytes and closes.
-    Last(Vec<u8>),
-    /// Sends these bytes and resets the connection.
-    Reset(Vec<u8>),
-    /// Sends these bytes, then nothing more for as long as the client stays.
-    Hang(Vec<u8>),
-    /// Sends these bytes, then the others again and again without a pause.
-    Flood(Vec<u8>, Vec<u8>),
-}
-
-fn ok(body: &str) -> Act {
-    Act::Send(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into())
-}
-
-/// A status with a page and further headers.
-fn status(status: u16, headers: &str) -> Act {
-    let page = "<html>no</html>";
-    let length = page.len();
-    let head = format!("HTTP/1.1 {status} X\r\n{headers}Content-Length: {length}\r\n\r\n");
-    Act::Send(format!("{head}{page}").into())
-}
-
-#[derive(Clone, Debug)]
-struct Seen {
-    connection: usize,
-    peer: SocketAddr,
-    text: String,
-}
-
-/// Plays its script from one request to the next, whatever the connection; the last act again and
-/// again.
-struct Service {
-    address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Service {
-    fn start(script: impl IntoIterator<Item = Act>) -> Self {
-        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), script)
-    }
-
-    fn listen(listener: TcpListener, script: impl IntoIterator<Item = Act>) -> Self {
-        let script: Vec<Act> = script.into_iter().collect();
-        let address = listener.local_addr().unwrap();
-        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
-        let all = seen.clone();
-        std::thread::spawn(move || {
-            for (connection, stream) in listener.incoming().enumerate() {
-                let (all, script) = (all.clone(), script.clone());
-                let Ok(stream) = stream else { return };
-                std::thread::spawn(move || serve(stream, connection, &all, &script));
-            }
-        });
-        Self { address, seen }
-    }
-
-    fn endpoint(&self) -> Endpoint {
-        Endpoint {
-            data_url: Some(format!("http://{}/latest", self.address)),
-            ..Endpoint::default()
-        }
-    }
-
-    fn with_token(&self) -> Endpoint {
-        Endpoint {
-            token_url: Some(format!("http://{}/latest/api/token", self.address)),
-            token_header_name: Some("X-Token".into()),
-            refresh_header_name: Some("X-Ttl".into()),
-            ..self.endpoint()
-        }
-    }
-
-    fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().unwrap().clone()
-    }
-
-    /// The request lines without the version.
-    fn lines(&self) -> Vec<String> {
-        let line = |seen: Seen| seen.text.lines().next().unwrap().replace(" HTTP/1.1", "");
-        self.seen().into_iter().map(line).collect()
-    }
-}
-
-fn serve(mut stream: TcpStream, connection: usize, all: &Mutex<Vec<Seen>>, script: &[Act]) {
-    let peer = stream.peer_addr().unwrap();
-    stream.set_nodelay(true).unwrap();
-    loop {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            match stream.read(&mut byte) {
-                Ok(1) => head.push(byte[0]),
-                _ => return,
-            }
-        }
-        let act = {
-            let mut all = all.lock().unwrap();
-            let at = all.len().min(script.len() - 1);
-            all.push(Seen { connection, peer, text: String::from_utf8(head).unwrap() });
-            script[at].clone()
-        };
-        match act {
-            Act::Send(bytes) => stream.write_all(&bytes).unwrap_or_default(),
-            Act::Last(bytes) => {
-                let _ = stream.write_all(&bytes);
-                return;
-            }
-            Act::Reset(bytes) => {
-                let _ = stream.write_all(&bytes);
-                rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
-                return;
-            }
-            Act::Hang(bytes) => {
-                let _ = stream.write_all(&bytes);
-                let _ = stream.read(&mut [0; 1]);
-                return;
-            }
-            Act::Flood(head, bytes) => {
-                let _ = stream.write_all(&head);
-                while stream.write_all(&bytes).is_ok() {}
-                return;
-            }
-        }
-    }
-}
 
 /// As the product's, with waits that a test can wait for.
 fn quick() -> Limits {
