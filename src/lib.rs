@@ -5,8 +5,8 @@
 //!
 //! | Layer | Modules | May use |
 //! |---|---|---|
-//! | domains | `imds` `update` | services, format, sys |
-//! | services | [`varlink`] `http` [`net`] [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
+//! | domains | `imds` `repart` `update` | services, format, sys |
+//! | services | [`varlink`] `http` [`net`] [`crypto`] `unpack` [`disk`] [`fs`](mod@fs) `mkfs` [`conf`] [`out`] [`notify`] [`log`](mod@log) [`condition`] | format, sys |
 //! | format | [`format`](mod@format): bytes ⇄ values | nothing |
 //! | sys | [`sys`]: system calls | nothing |
 //!
@@ -35,9 +35,13 @@ pub mod http;
 #[cfg(feature = "imds")]
 pub mod imds;
 pub mod log;
+#[cfg(feature = "repart")]
+pub mod mkfs;
 pub mod net;
 pub mod notify;
 pub mod out;
+#[cfg(feature = "repart")]
+pub mod repart;
 pub mod sys;
 #[cfg(feature = "update")]
 pub mod unpack;

@@ -55,12 +55,14 @@ const LAYERS: &[(&str, u8)] = &[
     ("fs", 1),
     ("http", 1),
     ("log", 1),
+    ("mkfs", 1),
     ("net", 1),
     ("notify", 1),
     ("out", 1),
     ("unpack", 1),
     ("varlink", 1),
     ("imds", 2),
+    ("repart", 2),
     ("update", 2),
 ];
 

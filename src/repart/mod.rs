@@ -1,0 +1,13 @@
+//! Partition planning and creation: `repart.d` definitions in, a partitioned disk or image out.
+//!
+//! | Module | Job |
+//! |---|---|
+//! | [`model`] | what definitions and options say, and the plan |
+//!
+//! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
+//! [`model::Plan`] comes out, which the report shows and `apply` carries out. Until `apply` begins
+//! nothing but a new, empty image file has come into being.
+//!
+//! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
+
+pub mod model;
