@@ -7,11 +7,13 @@
 pub mod dissect;
 mod file;
 pub mod table;
+mod window;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use file::FileDisk;
+pub use window::Window;
 
 /// Alignment of the buffer's address that lets [`Disk::write_bulk`] bypass the page cache.
 pub const BULK_ALIGN: usize = 4096;
@@ -49,6 +51,18 @@ pub trait Disk: Send + Sync {
     /// Tells the kernel that the entry of a partition has changed, where the disk is one the
     /// kernel knows. Best effort: a table the kernel has not seen is a table all the same.
     fn partition_changed(&self, _number: u32) {}
+
+    /// Gives the blocks of a range back to what stores them; it may read as anything then. False
+    /// where the disk cannot do so.
+    fn discard(&self, _offset: u64, _len: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// The file or node that these bytes are in, and where they begin in it, so that a program can
+    /// be told to write there; none where every byte has to pass through [`Disk::write_at`].
+    fn place(&self) -> Option<(PathBuf, u64)> {
+        None
+    }
 }
 
 /// What holds a lock on a disk.
