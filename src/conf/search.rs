@@ -66,6 +66,21 @@ impl SearchPath {
         Ok(Self { root: PathBuf::from("/"), dirs })
     }
 
+    /// These directories, paths of this process, most important first. Files are shown by absolute
+    /// paths.
+    ///
+    /// # Errors
+    /// A path is empty, or it is relative and the working directory is gone.
+    pub fn explicit_all(dirs: &[PathBuf]) -> Result<Self> {
+        let absolute = |dir: &PathBuf| {
+            let inside = std::path::absolute(dir)
+                .context(|| format!("Failed to make path '{}' absolute", dir.display()))?;
+            Ok(Dir { shown: inside.clone(), inside })
+        };
+        let dirs = dirs.iter().map(absolute).collect::<Result<_>>()?;
+        Ok(Self { root: PathBuf::from("/"), dirs })
+    }
+
     /// The directories as paths of this process, links resolved; they need not exist.
     pub fn dirs(&self) -> impl Iterator<Item = PathBuf> {
         self.dirs.iter().filter_map(|dir| chase(&self.root, &dir.inside).ok())

@@ -45,6 +45,19 @@ impl std::error::Error for ExpandError {}
 /// # Errors
 /// See [`ExpandError`].
 pub fn expand(ctx: &Ctx, text: &str, max: usize) -> Result<String, ExpandError> {
+    expand_with(ctx, text, max, &|_| None)
+}
+
+/// As [`expand`], with specifiers that only one key knows; they come first.
+///
+/// # Errors
+/// See [`ExpandError`].
+pub fn expand_with(
+    ctx: &Ctx,
+    text: &str,
+    max: usize,
+    own: &dyn Fn(char) -> Option<String>,
+) -> Result<String, ExpandError> {
     let mut expanded = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
@@ -56,7 +69,7 @@ pub fn expand(ctx: &Ctx, text: &str, max: usize) -> Result<String, ExpandError> 
             }
             Some(name) if name.is_ascii_alphanumeric() => {
                 letters.next();
-                expanded.push_str(&value(ctx, name)?);
+                expanded.push_str(&own(name).map_or_else(|| value(ctx, name), Ok)?);
             }
             _ => expanded.push(letter),
         }

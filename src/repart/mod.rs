@@ -2,6 +2,7 @@
 //!
 //! | Module | Job |
 //! |---|---|
+//! | [`definitions`] | from files to definitions |
 //! | [`model`] | what definitions and options say, and the plan |
 //!
 //! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
@@ -10,4 +11,5 @@
 //!
 //! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
 
+pub mod definitions;
 pub mod model;

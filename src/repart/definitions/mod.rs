@@ -1,0 +1,58 @@
+//! Loads definitions: `*.conf` files with drop-ins, the built-in ones of `--make-ddi=`, and the
+//! partitions of `--copy-from=` disks.
+//!
+//! One file that cannot be used makes the whole run fail: a disk with half of its partitions is no
+//! disk. What is merely not understood is told with file and line and ignored, as in the peer.
+//! Document: repart.d(5).
+
+mod copy_from;
+mod file;
+pub mod split_name;
+
+pub use copy_from::copy_from;
+
+use uuid::Uuid;
+
+use super::model::{Definition, Options};
+use crate::conf::search::SearchPath;
+use crate::ctx::Ctx;
+use crate::error::{Error, Result};
+use crate::format::gpt::types;
+
+/// Loads the files that the options ask for, in the order of their names.
+///
+/// # Errors
+/// A file cannot be read or is not usable, or several of them contradict each other.
+pub fn load(ctx: &Ctx, options: &Options) -> Result<Vec<Definition>> {
+    let search = search_path(ctx, options)?;
+    let mut definitions = Vec::new();
+    for found in search.list(".conf")? {
+        let files = search.with_dropins(found.clone())?;
+        definitions.push(file::load(ctx, options, &found, &files)?);
+    }
+    Ok(definitions)
+}
+
+fn search_path(ctx: &Ctx, options: &Options) -> Result<SearchPath> {
+    if options.definitions.is_empty() {
+        return Ok(SearchPath::standard(ctx, "repart.d"));
+    }
+    SearchPath::explicit_all(&options.definitions)
+}
+
+/// Reads a list of types as `--include-partitions=` and its neighbours take it: names or UUIDs
+/// with commas between them.
+///
+/// # Errors
+/// One of them is neither.
+pub fn parse_types(text: &str) -> Result<Vec<Uuid>> {
+    text.split(',')
+        .filter(|word| !word.is_empty())
+        .map(|word| {
+            types::parse(word).ok_or_else(|| {
+                Error::new(format!("'{word}' is not a valid partition type identifier or GUID"))
+                    .with_errno(22)
+            })
+        })
+        .collect()
+}
