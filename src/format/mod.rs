@@ -1,7 +1,9 @@
 //! Bytes ⇄ values. No I/O, no `unsafe`, bounded, fuzzed, with golden vectors.
 
-mod bytes;
+pub(crate) mod bytes;
 mod crc32;
+#[cfg(feature = "repart")]
+pub mod fat;
 pub mod glob;
 pub mod gpt;
 #[cfg(feature = "imds")]
