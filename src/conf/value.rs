@@ -74,6 +74,14 @@ pub fn hexadecimal(text: &str) -> Result<u64, Bad> {
     Ok(number::parse_hex_u64(text)?)
 }
 
+/// A size in bytes with units of 1024: `1G512M`, `1.5K`, `4096`.
+///
+/// # Errors
+/// Not a number, or too big.
+pub fn size(text: &str) -> Result<u64, Bad> {
+    Ok(number::parse_size(text)?)
+}
+
 /// A file mode in octal, at most 7777.
 ///
 /// # Errors

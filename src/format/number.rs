@@ -35,6 +35,51 @@ pub fn parse_hex_u64(text: &str) -> Result<u64, NumberError> {
     parse_digits(text, 16)
 }
 
+/// A size in bytes: numbers, perhaps with a fraction, each with one of `E P T G M K B` (powers of
+/// 1024) or none, from large to small: `1G512M`, `1.5K`, `4096`.
+pub fn parse_size(text: &str) -> Result<u64, NumberError> {
+    const UNITS: [(&str, u32); 8] =
+        [("E", 60), ("P", 50), ("T", 40), ("G", 30), ("M", 20), ("K", 10), ("B", 0), ("", 0)];
+    let mut units = UNITS.as_slice();
+    let (mut rest, mut total) = (text, 0_u64);
+    loop {
+        rest = skip_space(rest);
+        let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+        let signed = rest.strip_prefix(['+', '-']).unwrap_or(rest);
+        let (whole, after) = signed.split_at(digits(signed));
+        if whole.is_empty() {
+            return Err(NumberError::Invalid);
+        }
+        if rest.starts_with('-') {
+            return Err(NumberError::Range);
+        }
+        let whole: u64 = whole.parse().map_err(|_| NumberError::Range)?;
+        rest = after;
+        let mut fraction = "";
+        if let Some(after) = rest.strip_prefix('.') {
+            (fraction, rest) = after.split_at(digits(after));
+        }
+        rest = skip_space(rest);
+        let found = units.iter().position(|(unit, _)| rest.starts_with(unit));
+        let (unit, shift) = found.and_then(|at| units.get(at)).ok_or(NumberError::Invalid)?;
+        let factor = 1_u64 << shift;
+        // LIMIT: digits behind the eighteenth make no byte of difference.
+        let fraction = fraction.get(..18).unwrap_or(fraction);
+        let tenths: u128 = fraction.parse().unwrap_or_default();
+        let scale = 10_u128.pow(u32::try_from(fraction.len()).unwrap_or_default());
+        let part = u64::try_from(tenths * u128::from(factor) / scale).unwrap_or_default();
+        total = whole
+            .checked_mul(factor)
+            .and_then(|bytes| bytes.checked_add(part)?.checked_add(total))
+            .ok_or(NumberError::Range)?;
+        rest = rest.strip_prefix(unit).unwrap_or_default();
+        units = found.and_then(|at| units.get(at + 1..)).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(total);
+        }
+    }
+}
+
 /// An access mode in octal digits, at most 07777. No sign and no prefix.
 pub fn parse_mode(text: &str) -> Result<u32, NumberError> {
     let digits = skip_space(text);
@@ -87,6 +132,33 @@ fn strip_either<'a>(text: &'a str, a: &str, b: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_have_units_of_1024_from_large_to_small() {
+        for (text, size) in [
+            ("0", Ok(0)),
+            ("5000", Ok(5000)),
+            ("10.5M", Ok(11_010_048)),
+            ("1.5K", Ok(1536)),
+            ("1G512M", Ok(1_610_612_736)),
+            ("1M 5B", Ok(1_048_581)),
+            ("1K1M", Err(NumberError::Invalid)),
+            ("1.K", Ok(1024)),
+            (".5K", Err(NumberError::Invalid)),
+            ("10 K", Ok(10240)),
+            ("", Err(NumberError::Invalid)),
+            ("K", Err(NumberError::Invalid)),
+            ("1k", Err(NumberError::Invalid)),
+            ("5 6", Err(NumberError::Invalid)),
+            ("-1", Err(NumberError::Range)),
+            ("15E", Ok(15 << 60)),
+            ("16E", Err(NumberError::Range)),
+            ("18446744073709551616", Err(NumberError::Range)),
+        ] {
+            assert_eq!(parse_size(text), size, "{text:?}");
+        }
+        assert!(parse_size("15.99999999999999999999999999999E").is_ok());
+    }
 
     // Expectations from running systemd 262.1 on file names with `@t`, `@f`, `@m`.
     #[test]

@@ -15,6 +15,12 @@ pub fn bytes(count: u64) -> String {
     format!("{count}B")
 }
 
+/// As [`bytes`], but without a zero after the point: `4G`, `1.5K`; how the peer's messages and the
+/// tables of repart spell sizes.
+pub fn size(count: u64) -> String {
+    bytes(count).replace(".0", "")
+}
+
 /// Microseconds as `1min 30s`, in units no finer than `accuracy` microseconds; 0 means as fine as
 /// needed. A last unit below a minute may have a fraction: `1.500s`.
 pub fn timespan(mut usec: u64, accuracy: u64) -> String {
@@ -77,6 +83,17 @@ mod tests {
         assert_eq!(bytes(1_048_575), "1023.9K");
         assert_eq!(bytes(4 << 30), "4.0G");
         assert_eq!(bytes(u64::MAX), "15.9E");
+    }
+
+    #[test]
+    fn sizes_in_messages_have_no_zero_after_the_point() {
+        // From systemd-repart, systemd 262.1.
+        for (count, text) in
+            [(0, "0B"), (1_048_576, "1M"), (93_257_728, "88.9M"), (1036 << 10, "1M")]
+        {
+            assert_eq!(size(count), text);
+        }
+        assert_eq!((size(10 << 30), size(100 << 20)), ("10G".to_owned(), "100M".to_owned()));
     }
 
     #[test]
