@@ -3,3 +3,5 @@
 pub mod hash;
 pub mod openpgp;
 pub mod text;
+#[cfg(feature = "repart")]
+pub mod verity;

@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,6 +137,14 @@ impl Disk for FileDisk {
         }
         self.write_zeros(offset, first - offset)?;
         self.write_zeros(last, end - last)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        if self.is_device || offset >= self.size {
+            return Ok((offset < self.size).then_some(offset..self.size));
+        }
+        let found = fs::next_data(&self.file, offset)?;
+        Ok(found.map(|(start, end)| start..end))
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -10,6 +10,7 @@ pub mod table;
 mod window;
 
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 pub use file::FileDisk;
@@ -41,6 +42,13 @@ pub trait Disk: Send + Sync {
 
     /// Makes a range read as zeros, whatever was there.
     fn zero(&self, offset: u64, len: u64) -> io::Result<()>;
+
+    /// The next range at or after an offset that may hold anything but zeros; none where only
+    /// zeros follow. A disk that does not know where its holes are has none.
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        let end = self.size_bytes();
+        Ok((offset < end).then_some(offset..end))
+    }
 
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;

@@ -1,6 +1,7 @@
 //! A part of a disk, as a disk of its own.
 
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -69,6 +70,18 @@ impl Disk for Window<'_> {
 
     fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
         self.disk.zero(self.at(offset, len)?, len)
+    }
+
+    fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
+        if offset >= self.size {
+            return Ok(None);
+        }
+        let found = self.disk.next_data(self.offset + offset)?;
+        // What lies before the window cannot be in it: the search began inside.
+        let found = found.map(|data| {
+            data.start.saturating_sub(self.offset)..(data.end - self.offset).min(self.size)
+        });
+        Ok(found.filter(|data| data.start < self.size))
     }
 
     fn sync(&self) -> io::Result<()> {

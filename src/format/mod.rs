@@ -16,6 +16,8 @@ pub mod number;
 pub mod pattern;
 #[cfg(feature = "imds")]
 pub mod smbios;
+#[cfg(feature = "repart")]
+pub mod verity;
 pub mod version;
 #[cfg(feature = "imds")]
 pub mod yaml;
