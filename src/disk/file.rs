@@ -5,16 +5,22 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::{Access, BULK_ALIGN, Disk, Lock, partition_path};
-use crate::sys::{blk, fs};
+use crate::sys::{blk, blkpg, fs};
 
 /// What a GPT header starts with.
 const SIGNATURE: &[u8; 8] = b"EFI PART";
+
+/// First wait where something is busy for a moment; each further one is twice as long.
+const BUSY_WAIT_MIN: Duration = Duration::from_millis(2);
+/// LIMIT: longest single wait; about a second in all.
+const BUSY_WAIT_MAX: Duration = Duration::from_millis(512);
 
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -28,7 +34,7 @@ pub struct FileDisk {
     /// Cleared when the kernel refuses what it had seemed to allow.
     is_direct_usable: AtomicBool,
     is_device: bool,
-    size: u64,
+    size: AtomicU64,
     sector_size: u32,
 }
 
@@ -56,12 +62,77 @@ impl FileDisk {
         // A name under /dev/disk has no rule for the names of its partitions.
         let path = if is_device { path.canonicalize()? } else { path.to_path_buf() };
         let is_direct_usable = AtomicBool::new(true);
+        let size = AtomicU64::new(size);
         Ok(Self { path, file, direct, is_direct_usable, is_device, size, sector_size })
+    }
+
+    /// The same disk with another sector size, which is what an image file has that is made for a
+    /// disk of that kind.
+    #[must_use]
+    pub fn with_sector_size(mut self, bytes: u32) -> Self {
+        self.sector_size = bytes;
+        self
+    }
+
+    /// True for a block device, false for a file.
+    pub fn is_device(&self) -> bool {
+        self.is_device
+    }
+
+    /// The node or file; of a device the name that the kernel gave it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Locks the disk like [`Disk::lock`], or, `is_shared`, together with other readers. None if
+    /// somebody else has a lock and this is not to wait.
+    pub fn lock_as(&self, is_shared: bool, waits: bool) -> io::Result<Option<Box<dyn Lock>>> {
+        // A descriptor of its own: the lock must go when the guard does.
+        let file = File::open(&self.path)?;
+        let operation = match (is_shared, waits) {
+            (false, true) => FlockOperation::LockExclusive,
+            (false, false) => FlockOperation::NonBlockingLockExclusive,
+            (true, true) => FlockOperation::LockShared,
+            (true, false) => FlockOperation::NonBlockingLockShared,
+        };
+        loop {
+            match rustix::fs::flock(&file, operation) {
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) if !waits => return Ok(None),
+                result => {
+                    result?;
+                    return Ok(Some(Box::new(Flock { _file: file })));
+                }
+            }
+        }
+    }
+
+    /// Runs what fails with `EBUSY` for a moment after a node was closed: the kernel drops the last
+    /// reference late, and the device manager looks at new nodes.
+    fn retried(call: &dyn Fn() -> io::Result<()>) -> io::Result<()> {
+        let mut wait = BUSY_WAIT_MIN;
+        loop {
+            match call() {
+                Err(err) if Errno::from_io_error(&err) == Some(Errno::BUSY) => {
+                    if wait > BUSY_WAIT_MAX {
+                        return Err(err);
+                    }
+                    std::thread::sleep(wait);
+                    wait *= 2;
+                }
+                result => return result,
+            }
+        }
     }
 
     fn check(&self, offset: u64, len: u64) -> io::Result<()> {
         match offset.checked_add(len) {
-            Some(end) if end <= self.size => Ok(()),
+            Some(end) if end <= self.size_bytes() => Ok(()),
             _ => Err(Errno::NOSPC.into()),
         }
     }
@@ -80,7 +151,7 @@ impl FileDisk {
 
 impl Disk for FileDisk {
     fn size_bytes(&self) -> u64 {
-        self.size
+        self.size.load(Ordering::Relaxed)
     }
 
     fn sector_size_bytes(&self) -> u32 {
@@ -152,17 +223,68 @@ impl Disk for FileDisk {
     }
 
     fn lock(&self) -> io::Result<Box<dyn Lock>> {
-        // A descriptor of its own: the lock must go when the guard does.
-        let file = File::open(&self.path)?;
-        loop {
-            match rustix::fs::flock(&file, FlockOperation::LockExclusive) {
-                Err(Errno::INTR) => {}
-                result => {
-                    result?;
-                    return Ok(Box::new(Flock { _file: file }));
-                }
-            }
+        self.lock_as(false, true)?.ok_or_else(|| Errno::WOULDBLOCK.into())
+    }
+
+    fn discard(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.check(offset, len)?;
+        let unit = u64::from(self.sector_size);
+        let (first, last) = (offset.next_multiple_of(unit), (offset + len) / unit * unit);
+        if first >= last {
+            return Ok(true);
         }
+        let done = if self.is_device {
+            blk::discard(&self.file, first, last - first)
+        } else {
+            fs::punch_hole(&self.file, first, last - first)
+        };
+        match done.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::Unsupported | io::ErrorKind::ResourceBusy) => Ok(false),
+            _ => done.map(|()| true),
+        }
+    }
+
+    fn grow(&self, size_bytes: u64) -> io::Result<()> {
+        if self.is_device {
+            return Err(Errno::OPNOTSUPP.into());
+        }
+        if size_bytes > self.size_bytes() {
+            self.file.set_len(size_bytes)?;
+            self.size.store(size_bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn has_partition_nodes(&self) -> bool {
+        self.is_device && blkpg::is_supported(&self.file)
+    }
+
+    fn add_partition(&self, number: u32, offset: u64, len: u64) -> io::Result<()> {
+        if !self.has_partition_nodes() {
+            return Ok(());
+        }
+        Self::retried(&|| blkpg::add(&self.file, number, offset, len))
+    }
+
+    fn remove_partition(&self, number: u32) -> io::Result<()> {
+        if !self.has_partition_nodes() {
+            return Ok(());
+        }
+        match Self::retried(&|| blkpg::remove(&self.file, number)) {
+            Err(err) if Errno::from_io_error(&err) == Some(Errno::NXIO) => Ok(()),
+            result => result,
+        }
+    }
+
+    fn resize_partition(&self, number: u32, offset: u64, len: u64) -> io::Result<()> {
+        if !self.has_partition_nodes() {
+            return Ok(());
+        }
+        Self::retried(&|| blkpg::resize(&self.file, number, offset, len))
+    }
+
+    fn place(&self) -> Option<(PathBuf, u64)> {
+        Some((self.path.clone(), 0))
     }
 
     fn partition_changed(&self, number: u32) {

@@ -4,10 +4,15 @@
 //! the latter. The seam is also where a test cuts the power: everything between two
 //! [`Disk::sync`]s may be lost, in any order.
 
+pub mod backing;
 pub mod dissect;
 mod file;
+#[cfg(feature = "repart")]
+pub mod in_use;
 pub mod table;
 mod window;
+#[cfg(feature = "repart")]
+mod wipe;
 
 use std::io;
 use std::ops::Range;
@@ -15,6 +20,8 @@ use std::path::{Path, PathBuf};
 
 pub use file::FileDisk;
 pub use window::Window;
+#[cfg(feature = "repart")]
+pub use wipe::wipe;
 
 /// Alignment of the buffer's address that lets [`Disk::write_bulk`] bypass the page cache.
 pub const BULK_ALIGN: usize = 4096;
@@ -64,6 +71,49 @@ pub trait Disk: Send + Sync {
     /// where the disk cannot do so.
     fn discard(&self, _offset: u64, _len: u64) -> io::Result<bool> {
         Ok(false)
+    }
+
+    /// Makes the disk at least so large, where it is a file.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` where it is not.
+    fn grow(&self, _size_bytes: u64) -> io::Result<()> {
+        Err(rustix::io::Errno::OPNOTSUPP.into())
+    }
+
+    /// True where the kernel keeps nodes for the partitions of this disk, which then have to be
+    /// told about changes.
+    fn has_partition_nodes(&self) -> bool {
+        false
+    }
+
+    /// Makes a node for a partition; offset and length in bytes. Nothing is written to the disk.
+    /// Does nothing where there are no nodes.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it would overlap another one, or one with this number is there already.
+    fn add_partition(&self, _number: u32, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Takes the node of a partition away; none with this number is fine.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where it is in use.
+    fn remove_partition(&self, _number: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the node of a partition longer or shorter, also where it is in use.
+    ///
+    /// # Errors
+    ///
+    /// As [`Disk::add_partition`].
+    fn resize_partition(&self, _number: u32, _offset: u64, _len: u64) -> io::Result<()> {
+        Ok(())
     }
 
     /// The file or node that these bytes are in, and where they begin in it, so that a program can

@@ -45,7 +45,6 @@ pub fn change(
     path: &Path,
     change: &mut dyn FnMut(&mut Table) -> Result<()>,
 ) -> Result<Table> {
-    let failed = || format!("Failed to write the partition table of '{}'", path.display());
     // Device managers wait for this lock before they look at the disk.
     let lock = disk.lock().context(|| format!("Failed to lock '{}'", path.display()))?;
     let Loaded { mut table, primary, backup } = read(disk, path)?;
@@ -53,15 +52,26 @@ pub fn change(
     change(&mut table)?;
     let is_whole = primary == CopyState::Good && backup == CopyState::Good;
     if table != old || !is_whole {
-        for step in table.writes() {
-            match step {
-                Step::Write { offset, bytes, what } => {
-                    disk.write_at(offset, &bytes).context(|| format!("{}: {what}", failed()))?;
-                }
-                Step::Sync => disk.sync().context(failed)?,
-            }
-        }
+        write(disk, path, &table)?;
     }
     drop(lock);
     Ok(table)
+}
+
+/// Writes a table, in the steps that survive a power cut. The lock is the caller's.
+///
+/// # Errors
+///
+/// The disk cannot be written.
+pub fn write(disk: &dyn Disk, path: &Path, table: &Table) -> Result<()> {
+    let failed = || format!("Failed to write the partition table of '{}'", path.display());
+    for step in table.writes() {
+        match step {
+            Step::Write { offset, bytes, what } => {
+                disk.write_at(offset, &bytes).context(|| format!("{}: {what}", failed()))?;
+            }
+            Step::Sync => disk.sync().context(failed)?,
+        }
+    }
+    Ok(())
 }

@@ -7,6 +7,7 @@
 //!
 //! Never allocates by a length it has not checked. Document: UEFI specification 2.10, chapter 5.
 
+mod fresh;
 mod header;
 mod load;
 mod mbr;
@@ -23,6 +24,7 @@ use uuid::Uuid;
 use crate::format::bytes;
 use header::Header;
 
+pub use fresh::FIRST_BYTE;
 pub use load::{CopyFault, CopyState, Loaded, load};
 
 /// Longest label in UTF-16 units.
@@ -47,8 +49,10 @@ const NAME: usize = 56;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     sector_size: u32,
-    /// Set where the protective MBR must change too.
-    mbr: Option<Vec<u8>>,
+    /// The protective MBR.
+    mbr: Vec<u8>,
+    /// Set where it must be written, too.
+    is_mbr_due: bool,
     primary: Header,
     backup: Header,
     is_primary_damaged: bool,
@@ -197,8 +201,8 @@ impl Table {
         } else {
             steps.extend(backup.into_iter().chain(primary));
         }
-        if let Some(mbr) = &self.mbr {
-            steps.push(Step::Write { offset: 0, bytes: mbr.clone(), what: "protective MBR" });
+        if self.is_mbr_due {
+            steps.push(Step::Write { offset: 0, bytes: self.mbr.clone(), what: "protective MBR" });
             steps.push(Step::Sync);
         }
         steps

@@ -18,6 +18,7 @@ pub mod pattern;
 pub mod smbios;
 #[cfg(feature = "repart")]
 pub mod verity;
+pub mod superblock;
 pub mod version;
 #[cfg(feature = "imds")]
 pub mod yaml;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`definitions`] | from files to definitions |
 //! | [`model`] | what definitions and options say, and the plan |
+//! | [`target`] | what is partitioned: found, opened, locked, its table read |
 //!
 //! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
 //! [`model::Plan`] comes out, which the report shows and `apply` carries out. Until `apply` begins
@@ -13,3 +14,4 @@
 
 pub mod definitions;
 pub mod model;
+pub mod target;

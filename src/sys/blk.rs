@@ -12,6 +12,9 @@ const BLKRRPART: Opcode = opcode::none(0x12, 95);
 const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
 // Declared in the kernel with size_t, but the value is always 64 bits wide.
 const BLKGETSIZE64: Opcode = opcode::read::<usize>(0x12, 114);
+const BLKDISCARD: Opcode = opcode::none(0x12, 119);
+const BLKIOOPT: Opcode = opcode::none(0x12, 121);
+const BLKALIGNOFF: Opcode = opcode::none(0x12, 122);
 const BLKZEROOUT: Opcode = opcode::none(0x12, 127);
 
 /// Size of the device in bytes.
@@ -33,6 +36,31 @@ pub fn zero_out(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
     // SAFETY: BLKZEROOUT reads two u64 at the address it is given.
     unsafe { ioctl(device, Setter::<BLKZEROOUT, [u64; 2]>::new([offset, len]))? };
     Ok(())
+}
+
+/// Gives the blocks of a range back to the device; offset and length are multiples of the sector
+/// size. What is read from it then is anybody's guess.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` where the device cannot do so.
+pub fn discard(device: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
+    // SAFETY: BLKDISCARD reads two u64 at the address it is given.
+    unsafe { ioctl(device, Setter::<BLKDISCARD, [u64; 2]>::new([offset, len]))? };
+    Ok(())
+}
+
+/// How the device wants accesses to be: the size it likes best, 0 if it does not say, and where
+/// the first natural border is, both in bytes.
+pub fn alignment(device: impl AsFd + Copy) -> io::Result<(u32, u32)> {
+    let (mut size, mut offset) = (0_u32, 0_i32);
+    // SAFETY: both store one 32-bit number at the address they are given, which outlives the call.
+    unsafe {
+        ioctl(device, Updater::<BLKIOOPT, u32>::new(&mut size))?;
+        ioctl(device, Updater::<BLKALIGNOFF, i32>::new(&mut offset))?;
+    }
+    // -1 is what a misaligned device says.
+    Ok((size, u32::try_from(offset).unwrap_or(0)))
 }
 
 /// Writes out and drops the page cache of this node; the whole disk and each of its partitions

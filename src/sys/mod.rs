@@ -4,6 +4,7 @@
 //! `io::Error`s with the kernel's errno; nothing is retried but `EINTR`, nothing is logged.
 
 pub mod blk;
+pub mod blkpg;
 pub mod btrfs;
 pub mod cpu;
 pub mod fs;

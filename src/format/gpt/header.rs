@@ -9,6 +9,7 @@ use crate::format::crc32::crc32;
 const SIGNATURE: &[u8; 8] = b"EFI PART";
 
 // Offsets in the header, in bytes.
+const REVISION: usize = 8;
 const HEADER_SIZE: usize = 12;
 const HEADER_CRC: usize = 16;
 const MY_LBA: usize = 24;
@@ -22,6 +23,7 @@ const ENTRY_SIZE: usize = 84;
 const ENTRIES_CRC: usize = 88;
 const MIN_HEADER_BYTES: usize = 92;
 
+const REVISION_1_0: u32 = 0x0001_0000;
 const MIN_ENTRY_BYTES: u32 = 128;
 /// LIMIT: longest array of entries; the usual one has 16 KiB.
 const MAX_ARRAY_BYTES: u64 = 4 << 20;
@@ -133,6 +135,38 @@ impl Header {
             (h.disk_guid(), h.first_usable, h.last_usable, array)
         };
         facts(self) == facts(other)
+    }
+
+    /// The header of a new table. `lbas` are its own, the other copy's, the first and last usable
+    /// one and that of the entries; `entries` how many there are and the bytes of each.
+    pub(super) fn fresh(sector_size: u32, lbas: [u64; 5], entries: [u32; 2], guid: Uuid) -> Self {
+        let [my_lba, alternate_lba, first_usable, last_usable, entries_lba] = lbas;
+        let [entry_count, entry_size] = entries;
+        let mut raw = vec![0; usize::try_from(sector_size).unwrap_or_default()];
+        bytes::put(&mut raw, 0, SIGNATURE);
+        bytes::put(&mut raw, REVISION, &REVISION_1_0.to_le_bytes());
+        bytes::put(&mut raw, HEADER_SIZE, &92_u32.to_le_bytes());
+        bytes::put(&mut raw, FIRST_USABLE, &first_usable.to_le_bytes());
+        bytes::put(&mut raw, ENTRY_COUNT, &entry_count.to_le_bytes());
+        bytes::put(&mut raw, ENTRY_SIZE, &entry_size.to_le_bytes());
+        let mut header = Self {
+            raw,
+            header_bytes: MIN_HEADER_BYTES,
+            my_lba,
+            alternate_lba,
+            first_usable,
+            last_usable,
+            entries_lba,
+            entry_count,
+            entry_size,
+            entries_crc: 0,
+        };
+        header.set_disk_guid(guid);
+        header
+    }
+
+    pub(super) fn set_disk_guid(&mut self, guid: Uuid) {
+        bytes::put(&mut self.raw, DISK_GUID, &guid.to_bytes_le());
     }
 
     /// The header of the other copy.

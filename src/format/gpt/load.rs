@@ -8,9 +8,9 @@ use super::mbr::{self, Mbr};
 use super::{GptError, Table};
 use crate::format::crc32::crc32;
 
-const PRIMARY_LBA: u64 = 1;
+pub(super) const PRIMARY_LBA: u64 = 1;
 /// Where the entries of a primary copy are if nobody says otherwise.
-const PRIMARY_ENTRIES_LBA: u64 = 2;
+pub(super) const PRIMARY_ENTRIES_LBA: u64 = 2;
 
 /// A table and in what condition it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,16 +92,26 @@ pub fn load(
         return Err(GptError::TooSmall);
     }
     let mut disk = Source { sector_size, sectors, read };
-    let mbr = match mbr::inspect(&disk.sectors(0, 1).map_err(GptError::Io)?, sectors) {
+    let mbr = disk.sectors(0, 1).map_err(GptError::Io)?;
+    let (mbr, is_mbr_due) = match mbr::inspect(&mbr, sectors) {
         Mbr::None => return Err(GptError::NoProtectiveMbr),
-        Mbr::Good => None,
-        Mbr::Resized(sector) => Some(sector),
+        Mbr::Good => (mbr, false),
+        Mbr::Resized(sector) => (sector, true),
     };
     let primary = disk.copy(PRIMARY_LBA);
     let backup_lba = primary.as_ref().map_or(sectors - 1, |(header, _)| header.alternate_lba);
     let backup =
         if backup_lba > PRIMARY_LBA { disk.copy(backup_lba) } else { Err(CopyFault::Position) };
 
+    let table = |primary, backup, is_primary_damaged, entries| Table {
+        sector_size,
+        mbr,
+        is_mbr_due,
+        primary,
+        backup,
+        is_primary_damaged,
+        entries,
+    };
     let mut loaded = match (primary, backup) {
         (Ok((primary, entries)), backup) => {
             let (backup, state) = match backup {
@@ -109,14 +119,12 @@ pub fn load(
                 Ok(_) => (backup_of(&primary), CopyState::Damaged(CopyFault::Outdated)),
                 Err(fault) => (backup_of(&primary), CopyState::Damaged(fault)),
             };
-            let table =
-                Table { sector_size, mbr, primary, backup, is_primary_damaged: false, entries };
+            let table = table(primary, backup, false, entries);
             Loaded { table, primary: CopyState::Good, backup: state }
         }
         (Err(fault), Ok((backup, entries))) => {
             let primary = backup.twin(PRIMARY_LBA, PRIMARY_ENTRIES_LBA);
-            let table =
-                Table { sector_size, mbr, primary, backup, is_primary_damaged: true, entries };
+            let table = table(primary, backup, true, entries);
             Loaded { table, primary: CopyState::Damaged(fault), backup: CopyState::Good }
         }
         (Err(primary), Err(backup)) => return Err(GptError::NoTable { primary, backup }),
@@ -175,7 +183,7 @@ impl Source<'_> {
 
 impl Table {
     /// Puts the backup at the end of the disk and gives partitions what lies before it.
-    fn move_backup(&mut self, last_lba: u64) -> Result<(), GptError> {
+    pub(super) fn move_backup(&mut self, last_lba: u64) -> Result<(), GptError> {
         let entries_lba =
             last_lba.checked_sub(self.primary.array_sectors()).ok_or(GptError::NoRoom)?;
         self.backup.my_lba = last_lba;
@@ -187,7 +195,7 @@ impl Table {
     }
 
     /// Checks that writing hits neither a partition nor the other copy.
-    fn check_room(&self) -> Result<(), GptError> {
+    pub(super) fn check_room(&self) -> Result<(), GptError> {
         let end = self.primary.entries_lba + self.primary.array_sectors();
         let (first_usable, last_usable) = self.usable();
         let is_apart = end <= first_usable

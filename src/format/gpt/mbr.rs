@@ -47,3 +47,14 @@ pub(super) fn inspect(sector: &[u8], sectors: u64) -> Mbr {
     bytes::put(&mut resized, protective + SIZE, &size.to_le_bytes());
     Mbr::Resized(resized)
 }
+
+/// The first sector of a new table on a disk with so many sectors.
+pub(super) fn fresh(sector_size: u32, sectors: u64) -> Vec<u8> {
+    let mut sector = vec![0; usize::try_from(sector_size).unwrap_or_default()];
+    // Cylinders, heads and sectors: from 0/0/2 to more than they can say.
+    bytes::put(&mut sector, RECORDS, &[0, 0, 2, 0, TYPE_PROTECTIVE, 0xff, 0xff, 0xff, 1, 0, 0, 0]);
+    let size = u32::try_from(sectors.saturating_sub(1)).unwrap_or(SIZE_ALL);
+    bytes::put(&mut sector, RECORDS + SIZE, &size.to_le_bytes());
+    bytes::put(&mut sector, SIGNATURE, &[0x55, 0xaa]);
+    sector
+}

@@ -2,7 +2,6 @@
 //!
 //! Looks, never changes. Lists are sorted here, once, so that everything after is linear.
 
-pub mod blockdev;
 pub mod directory;
 pub mod partition;
 pub mod paths;

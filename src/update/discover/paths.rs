@@ -5,11 +5,10 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::ctx::Ctx;
+use crate::disk::backing;
 use crate::error::{Context as _, Error, Result};
 use crate::sys;
 use crate::update::model::PathRelativeTo;
-
-use super::blockdev;
 
 /// `Path=` of a partition target that is to be found out.
 pub const AUTO: &str = "auto";
@@ -136,7 +135,7 @@ pub fn disk(ctx: &Ctx, path: &str) -> Result<PathBuf> {
             let text = "Block device is not allowed when using --root= mode.";
             return Err(Error::new(text).with_errno(1)); // EPERM
         }
-        let disk = blockdev::automatic(ctx)?;
+        let disk = backing::automatic(ctx)?;
         log::debug!("Automatically discovered root block device '{}'.", disk.display());
         return Ok(disk);
     }
@@ -156,7 +155,7 @@ pub fn disk(ctx: &Ctx, path: &str) -> Result<PathBuf> {
         }
     }
     if kind.is_dir() {
-        return blockdev::below_file(ctx, &resolved);
+        return backing::below_file(ctx, &resolved);
     }
     Err(Error::new(format!(
         "Target path '{path}' does not refer to regular file, directory or block device, refusing."
