@@ -211,8 +211,8 @@ impl Disk for FileDisk {
     }
 
     fn next_data(&self, offset: u64) -> io::Result<Option<Range<u64>>> {
-        if self.is_device || offset >= self.size {
-            return Ok((offset < self.size).then_some(offset..self.size));
+        if self.is_device || offset >= self.size_bytes() {
+            return Ok((offset < self.size_bytes()).then_some(offset..self.size_bytes()));
         }
         let found = fs::next_data(&self.file, offset)?;
         Ok(found.map(|(start, end)| start..end))

@@ -17,8 +17,9 @@ pub mod pattern;
 #[cfg(feature = "imds")]
 pub mod smbios;
 #[cfg(feature = "repart")]
-pub mod verity;
 pub mod superblock;
+#[cfg(feature = "repart")]
+pub mod verity;
 pub mod version;
 #[cfg(feature = "imds")]
 pub mod yaml;
