@@ -1,5 +1,127 @@
 //! Making file systems and filling them: with the `mkfs` programs of the host where those exist,
 //! with writers of our own for FAT and swap space.
 
+mod program;
 pub mod swap;
+pub mod tree;
 pub mod vfat;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::ctx::Ctx;
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+
+pub use program::find;
+pub use tree::Tree;
+
+/// A file system that is to be made.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Its kind, by the name its `mkfs` has: `ext4`, `vfat`, `swap`.
+    pub file_system: String,
+    /// Label of the partition; cut to what the file system can hold.
+    pub label: String,
+    /// UUID of the file system.
+    pub uuid: Uuid,
+    /// Sector size it is made for, in bytes.
+    pub sector_size: u32,
+    /// Unused blocks may be given back to the device.
+    pub discards: bool,
+    /// `Compression=` and `CompressionLevel=`.
+    pub compression: Option<Compression>,
+    /// Subvolumes, where there are such things.
+    pub subvolumes: Vec<Subvolume>,
+    /// The subvolume that is mounted if none is named.
+    pub default_subvolume: Option<PathBuf>,
+    /// What is put into it; none leaves it empty.
+    pub tree: Option<Tree>,
+    /// `--offline=`: whether mounts and loop devices must not, or must, be used.
+    pub is_offline: Option<bool>,
+}
+
+/// How files are compressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// Name of the algorithm, as the tool knows it.
+    pub algorithm: String,
+    /// Level, as the tool knows it.
+    pub level: Option<String>,
+}
+
+/// One subvolume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subvolume {
+    /// Absolute path in the new file system.
+    pub path: PathBuf,
+    /// It is made read-only.
+    pub is_read_only: bool,
+    /// Its files are not copied on write.
+    pub is_no_data_cow: bool,
+}
+
+/// A file system that is as small as it can be, in a temporary file that goes with this.
+#[derive(Debug)]
+pub struct Minimal {
+    path: PathBuf,
+    /// How large it is, in bytes.
+    pub size: u64,
+}
+
+impl Minimal {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// It, for reading.
+    ///
+    /// # Errors
+    ///
+    /// Those of opening.
+    pub fn open(&self) -> std::io::Result<File> {
+        File::open(&self.path)
+    }
+}
+
+impl Drop for Minimal {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Finds every reason why this file system cannot be made here; changes nothing.
+///
+/// # Errors
+///
+/// A program that is missing or too old, files that cannot be read or whose owners cannot be kept.
+pub fn check(ctx: &Ctx, spec: &Spec) -> Result<()> {
+    find(ctx, &spec.file_system).map(|_| ())
+}
+
+/// Makes a file system that fills `target`, with what is to be in it. Nothing is synced.
+///
+/// # Errors
+///
+/// As [`check`], and those of the program and of writing.
+pub fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
+    check(ctx, spec)?;
+    Err(Error::new(format!(
+        "Making {} file systems of {} bytes is not supported.",
+        spec.file_system,
+        target.size_bytes()
+    )))
+}
+
+/// Makes a file system as small as its contents allow (`Minimize=`), in a temporary file.
+///
+/// # Errors
+///
+/// As [`make`].
+pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
+    check(ctx, spec)?;
+    Err(Error::new(format!("Minimising {} file systems is not supported.", spec.file_system)))
+}

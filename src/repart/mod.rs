@@ -2,6 +2,7 @@
 //!
 //! | Module | Job |
 //! |---|---|
+//! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
@@ -12,6 +13,7 @@
 //!
 //! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
 
+pub mod contents;
 pub mod definitions;
 pub mod model;
 pub mod target;
