@@ -37,7 +37,7 @@ pub enum Fault {
         /// The letter.
         letter: char,
     },
-    /// A name that begins with a space or ends with a space or dot.
+    /// A name that ends with a space or dot.
     Edge {
         /// The name.
         name: String,
@@ -86,10 +86,9 @@ impl fmt::Display for Fault {
                     letter.escape_debug()
                 )
             }
-            Self::Edge { name } => write!(
-                f,
-                "FAT cannot hold the name '{name}': it begins with a space, or ends with a space or dot"
-            ),
+            Self::Edge { name } => {
+                write!(f, "FAT cannot hold the name '{name}': it ends with a space or dot")
+            }
             Self::TooLong { name } => {
                 write!(f, "FAT cannot hold the name '{name}': it is longer than 255 UTF-16 units")
             }

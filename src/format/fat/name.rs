@@ -11,6 +11,10 @@ pub(super) const UNITS: usize = 13;
 /// LIMIT: of the tail that tells short names apart.
 const TAIL_MAX: u32 = 999_999;
 
+/// Short names that are devices to DOS and its heirs, with any extension.
+const DEVICES: [&str; 12] =
+    ["AUX", "CLOCK$", "COM1", "COM2", "COM3", "COM4", "CON", "LPT1", "LPT2", "LPT3", "NUL", "PRN"];
+
 /// The stem of a short name is in lower case.
 const STEM_LOWER: u8 = 0x08;
 /// The extension of a short name is in lower case.
@@ -51,13 +55,15 @@ pub(super) fn folded(name: &str) -> String {
 }
 
 /// The UTF-16 units of a name that FAT can hold.
+///
+/// DIFFERS: mtools, and so the peer, copies `a:b` as `b` and `a.` as `a`, and says nothing.
 fn check(name: &str) -> Result<Vec<u16>, Fault> {
     let is_bad = |letter: char| letter < ' ' || "\"*/:<>?\\|\u{7f}".contains(letter);
     if let Some(letter) = name.chars().find(|letter| is_bad(*letter)) {
         return Err(Fault::Letter { name: name.to_owned(), letter });
     }
     // Every reader strips these, and would find another name.
-    if name.is_empty() || name.ends_with(['.', ' ']) || name.starts_with(' ') {
+    if name.is_empty() || name.ends_with(['.', ' ']) {
         return Err(Fault::Edge { name: name.to_owned() });
     }
     let long: Vec<u16> = name.encode_utf16().collect();
@@ -87,7 +93,8 @@ fn split(name: &str) -> (&str, &str) {
 fn exact(name: &str) -> Option<([u8; 11], Option<u8>)> {
     let (stem, extension) = split(name);
     let is_part = |part: &str, max: usize| part.len() <= max && part.bytes().all(is_short);
-    if stem.is_empty() || !is_part(stem, 8) || !is_part(extension, 3) {
+    let is_device = DEVICES.iter().any(|device| stem.eq_ignore_ascii_case(device));
+    if stem.is_empty() || is_device || !is_part(stem, 8) || !is_part(extension, 3) {
         return None;
     }
     let flag = |part: &str, flag: u8| {
