@@ -128,6 +128,9 @@ impl Tree<'_> {
             row.target = level.offset;
             let is_data = row.has_holes;
             self.hash_row(&row, if is_data { progress } else { &|_| {} })?;
+            if is_data {
+                progress(row.blocks * row.block_size);
+            }
             let digests = row.common.1.repeat(geometry.fan_out() as usize);
             let digest = self.digest(&digests);
             row = Row {

@@ -252,3 +252,89 @@ pub fn hash_size(data_bytes: u64, data_block: u32, hash_block: u32) -> Result<u6
         Geometry { data_block_size: data_block, hash_block_size: hash_block, data_blocks };
     geometry.hash_size()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Made by cryptsetup 2.8.8 for a file system of one block.
+    fn vector() -> Vec<u8> {
+        let text = include_str!("../../tests/vectors/repart/35-verity/veritysb.txt").trim();
+        let byte = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+        let mut bytes: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect();
+        // The dump ends where only zeros follow.
+        bytes.resize(SUPERBLOCK_LEN, 0);
+        bytes
+    }
+
+    #[test]
+    fn a_superblock_reads_as_it_was_written_and_back() {
+        let bytes = vector();
+        let superblock = Superblock::decode(&bytes).unwrap();
+        assert_eq!(superblock.uuid[..4], [0x89, 0x89, 0x29, 0xe6]);
+        assert_eq!(superblock.salt.len(), 32);
+        let geometry = Geometry { data_block_size: 4096, hash_block_size: 4096, data_blocks: 1 };
+        assert_eq!(superblock.geometry, geometry);
+        assert_eq!(superblock.encode().unwrap()[..], bytes);
+    }
+
+    #[test]
+    fn what_is_no_superblock_is_refused() {
+        let good = vector();
+        for len in 0..SUPERBLOCK_LEN {
+            assert_eq!(Superblock::decode(&good[..len]), Err(Error::NoSignature), "{len}");
+        }
+        let with = |offset: usize, value: &[u8]| {
+            let mut bytes = good.clone();
+            bytes[offset..offset + value.len()].copy_from_slice(value);
+            Superblock::decode(&bytes).unwrap_err()
+        };
+        assert_eq!(with(0, b"V"), Error::NoSignature);
+        assert_eq!(with(at::VERSION, &[2]), Error::Version(2, 1));
+        assert_eq!(with(at::HASH_TYPE, &[0]), Error::Version(1, 0));
+        assert_eq!(with(at::ALGORITHM, b"sha512"), Error::Algorithm);
+        assert_eq!(with(at::ALGORITHM, &[b'x'; 32]), Error::Algorithm);
+        assert_eq!(with(at::SALT_LEN, &[255, 255]), Error::SaltTooLong(65535));
+        assert_eq!(with(at::DATA_BLOCK_SIZE, &[0, 0]), Error::BlockSize(0));
+        assert_eq!(with(at::HASH_BLOCK_SIZE, &[255; 4]), Error::BlockSize(u32::MAX));
+    }
+
+    #[test]
+    fn hash_areas_are_as_large_as_cryptsetup_makes_them() {
+        // The first is upstream's own test of repart; the others are `veritysetup format` 2.6.1.
+        for (data, data_block, hash_block, expected) in [
+            (10 << 30, 4096, 4096, 84_557_824),
+            (3 << 20, 512, 4096, 204_800),
+            (4096, 4096, 4096, 4096),
+            (8192, 4096, 4096, 8192),
+            (1 << 20, 4096, 4096, 16_384),
+        ] {
+            assert_eq!(hash_size(data, data_block, hash_block), Ok(expected), "{data}");
+        }
+    }
+
+    #[test]
+    fn levels_lie_topmost_first() {
+        let geometry = Geometry { data_block_size: 512, hash_block_size: 512, data_blocks: 257 };
+        let level = |offset, blocks| Level { offset, blocks };
+        assert_eq!(
+            geometry.levels().unwrap(),
+            [level(4 * 512, 17), level(2 * 512, 2), level(512, 1)]
+        );
+        assert_eq!(geometry.hash_size(), Ok(21 * 512));
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused() {
+        assert_eq!(hash_size(4095, 4096, 4096), Err(Error::Empty));
+        assert_eq!(hash_size(1 << 20, 0, 4096), Err(Error::BlockSize(0)));
+        assert_eq!(hash_size(1 << 20, 4096, 8192), Err(Error::BlockSize(8192)));
+        assert_eq!(hash_size(1 << 20, 4096, 768), Err(Error::BlockSize(768)));
+        let geometry =
+            Geometry { data_block_size: 512, hash_block_size: 4096, data_blocks: u64::MAX };
+        assert_eq!(geometry.hash_size(), Err(Error::TooLarge));
+        let geometry = Geometry { data_blocks: u64::MAX / 512, ..geometry };
+        assert!(geometry.levels().unwrap().len() <= LEVELS_MAX);
+        assert!(geometry.hash_size().is_ok());
+    }
+}

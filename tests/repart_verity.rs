@@ -1,0 +1,252 @@
+//! Hash trees and their signatures against those who read them: veritysetup and openssl.
+//!
+//! With `PEER` set, the peer's newer veritysetup compares, too.
+#![cfg(feature = "repart")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a failed look-up is a failed test"
+)]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+
+use slipway::crypto::hash::sha256;
+use slipway::crypto::text::{hex, unhex};
+use slipway::crypto::verity::{Params, build, verify};
+use slipway::disk::{Access, Disk as _, FileDisk, Window};
+use slipway::format::verity::{Geometry, Superblock, hash_size};
+
+const UUID: &str = "898929e6-7747-423e-8593-3659ba461e7c";
+
+fn vector(path: &str) -> String {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/repart");
+    std::fs::read_to_string(base.join(path)).unwrap()
+}
+
+fn params(salt: &[u8], data_block_size: u32, hash_block_size: u32, data_blocks: u64) -> Params {
+    Params {
+        uuid: *uuid::Uuid::parse_str(UUID).unwrap().as_bytes(),
+        salt: salt.to_vec(),
+        geometry: Geometry { data_block_size, hash_block_size, data_blocks },
+    }
+}
+
+/// Bytes that look random and are always the same.
+fn noise(len: usize) -> Vec<u8> {
+    let blocks = (0_u64..).flat_map(|n| sha256(format!("block{n}").as_bytes()));
+    blocks.take(len).collect()
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn file(&self, name: &str, size: u64, pieces: &[(u64, &[u8])]) -> FileDisk {
+        let file = File::create(self.path(name)).unwrap();
+        file.set_len(size).unwrap();
+        for (offset, bytes) in pieces {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        FileDisk::open(&self.path(name), Access::Write).unwrap()
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap()
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap());
+        Command::new(program)
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("PATH", path)
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap()
+    }
+}
+
+fn has(program: &str, test: &str) -> bool {
+    let is_there = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"]
+        .iter()
+        .any(|dir| Path::new(dir).join(program).exists());
+    if !is_there {
+        println!("SKIP {test}: no {program}");
+    }
+    is_there
+}
+
+#[test]
+fn the_tree_over_the_vector_is_the_peers() {
+    let bench = Bench::new();
+    let data = bench.file("data", 1 << 20, &[(0, &noise(1 << 20))]);
+    let hash = bench.file("hash", 64 << 10, &[]);
+    let text = vector("36-verity-copyblocks/verity.hex");
+    let field = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    };
+    let superblock: [u8; 512] = unhex(&field("superblock(512)")).unwrap();
+    let params = Superblock::decode(&superblock).unwrap();
+
+    let root = build(&data, &hash, &params, &|_| {}).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_str(&vector("36-verity-copyblocks/run1.json")).unwrap();
+    assert_eq!(report[0]["roothash"], hex(&root));
+    assert_eq!(hex(&sha256(&bench.bytes("hash"))), field("sha256 of hash partition"));
+    assert_eq!(bench.bytes("hash")[..512], superblock);
+    verify(&data, &hash, &root, &|_| {}).unwrap();
+}
+
+#[test]
+fn trees_are_veritysetups_byte_for_byte() {
+    if !has("veritysetup", "trees_are_veritysetups_byte_for_byte") {
+        return;
+    }
+    let bench = Bench::new();
+    let noise = noise(1 << 20);
+    // One block, two, a fan-out, one more than it, two levels and one more, odd tails.
+    let counts = [1_u64, 2, 3, 16, 17, 127, 128, 129, 255, 256, 257, 1000, 4096, 4097];
+    let sizes = [(512, 512), (512, 4096), (1024, 1024), (1024, 2048), (4096, 512), (4096, 4096)];
+    let mut compared = 0;
+    for (data_block, hash_block) in sizes {
+        for blocks in counts {
+            let size = blocks * u64::from(data_block);
+            // Something at the start, something in the middle, holes, and an end of its own.
+            let head = &noise[..noise.len().min(size as usize / 3)];
+            let tail = &noise[..1.max(size as usize % 700)];
+            let data = bench.file(
+                "data",
+                size,
+                &[
+                    (0, head),
+                    (size / 2, &noise[..(size / 8).min(5000) as usize]),
+                    (size - tail.len() as u64, tail),
+                ],
+            );
+            let hash_len = hash_size(size, data_block, hash_block).unwrap();
+            let hash = bench.file("ours", hash_len, &[]);
+            let salt = &noise[..(blocks as usize * 7) % 257];
+            let root = build(&data, &hash, &params(salt, data_block, hash_block, blocks), &|_| {})
+                .unwrap();
+            verify(&data, &hash, &root, &|_| {}).unwrap();
+
+            let salt_text = if salt.is_empty() { "-".to_owned() } else { hex(salt) };
+            let _ = std::fs::remove_file(bench.path("theirs"));
+            let ran = bench.run(
+                "veritysetup",
+                &[
+                    "format",
+                    &format!("--data-block-size={data_block}"),
+                    &format!("--hash-block-size={hash_block}"),
+                    &format!("--salt={salt_text}"),
+                    &format!("--uuid={UUID}"),
+                    "data",
+                    "theirs",
+                ],
+            );
+            let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+            assert!(ran.status.success(), "{ran:?}");
+            let what = format!("{blocks} blocks of {data_block}, hash {hash_block}");
+            assert!(out.contains(&hex(&root)), "{what}: {} {out}", hex(&root));
+            assert_eq!(bench.bytes("ours").len() as u64, hash_len, "{what}");
+            assert!(bench.bytes("ours") == bench.bytes("theirs"), "{what}");
+
+            let ran = bench.run("veritysetup", &["verify", "data", "ours", &hex(&root)]);
+            assert!(ran.status.success(), "{what}: {ran:?}");
+            compared += 1;
+        }
+    }
+    println!("{compared} trees compared");
+}
+
+#[test]
+fn only_the_bytes_of_the_tree_are_written() {
+    let bench = Bench::new();
+    let blocks = 300_u64;
+    let data = bench.file("data", blocks * 512 + 100, &[(0, &noise(100_000))]);
+    let filler = vec![0xaa; 64 << 10];
+    let hash = bench.file("hash", 64 << 10, &[(0, &filler)]);
+    let window = Window::new(&hash, 8192, 40 << 10).unwrap();
+    let params = params(b"salt", 512, 512, blocks);
+    build(&data, &window, &params, &|_| {}).unwrap();
+    let bytes = bench.bytes("hash");
+    let end = 8192 + hash_size(blocks * 512, 512, 512).unwrap() as usize;
+    assert!(bytes[..8192].iter().chain(&bytes[end..]).all(|byte| *byte == 0xaa));
+    assert!(bytes[8192..end].iter().any(|byte| *byte != 0xaa));
+}
+
+#[test]
+fn what_has_changed_is_found() {
+    let bench = Bench::new();
+    let size = 5 << 20;
+    let data = bench.file("data", size, &[(0, &noise(1 << 20)), (4 << 20, &noise(1 << 20))]);
+    let hash = bench.file("hash", 64 << 10, &[]);
+    let params = params(b"", 4096, 4096, size / 4096);
+    let root = build(&data, &hash, &params, &|_| {}).unwrap();
+    let check = || verify(&data, &hash, &root, &|_| {});
+    check().unwrap();
+    for offset in [0, 700_000, (2 << 20) + 5, size - 1] {
+        let mut old = [0];
+        data.read_at(offset, &mut old).unwrap();
+        data.write_at(offset, &[old[0] ^ 1]).unwrap();
+        assert!(check().unwrap_err().to_string().contains("does not match"), "{offset}");
+        data.write_at(offset, &old).unwrap();
+    }
+    hash.write_at(4096 + 3, b"x").unwrap();
+    assert!(check().is_err());
+    build(&data, &hash, &params, &|_| {}).unwrap();
+    check().unwrap();
+    let mut other = root;
+    other[31] ^= 1;
+    assert!(verify(&data, &hash, &other, &|_| {}).is_err());
+}
+
+#[test]
+fn sizes_are_checked_before_anything_is_written() {
+    let bench = Bench::new();
+    let data = bench.file("data", 1 << 20, &[]);
+    let hash = bench.file("hash", 16384 - 512, &[]);
+    let refusal = |blocks, block| {
+        build(&data, &hash, &params(b"", block, 4096, blocks), &|_| {}).unwrap_err()
+    };
+    assert_eq!(
+        refusal(256, 4096).to_string(),
+        "Verity hash data does not fit: it takes 16384 bytes, there are 15872"
+    );
+    assert!(refusal(257, 4096).to_string().contains("there are only 1048576"));
+    assert!(refusal(0, 4096).to_string().contains("no data blocks"));
+    assert!(refusal(u64::MAX / 2, 4096).to_string().contains("too many"));
+    assert!(refusal(1, 100).to_string().contains("100 is no size of a block"));
+    assert!(bench.bytes("hash").iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn progress_never_goes_back_and_ends_with_everything() {
+    let bench = Bench::new();
+    let size = 40 << 20;
+    let data = bench.file("data", size, &[(9 << 20, b"x")]);
+    let hash = bench.file("hash", 1 << 20, &[]);
+    let seen = Mutex::new(Vec::new());
+    let note = |bytes| seen.lock().unwrap().push(bytes);
+    build(&data, &hash, &params(b"", 4096, 4096, size / 4096), &note).unwrap();
+    let seen = seen.into_inner().unwrap();
+    assert!(seen.is_sorted() && seen.iter().all(|bytes| *bytes <= size));
+    assert_eq!(seen.last(), Some(&size));
+}
