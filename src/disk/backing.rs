@@ -8,21 +8,70 @@ use std::path::{Path, PathBuf};
 use crate::ctx::Ctx;
 use crate::error::{Context as _, Error, Result};
 
+const ENOTBLK: i32 = 15;
+const EUCLEAN: i32 = 117;
+
 /// LIMIT: device-mapper layers on top of each other.
 const LAYERS_MAX: usize = 16;
 
 /// Where a sysext overlay says what it covers.
 const SYSEXT_BACKING: &str = ".systemd-sysext/backing";
 
+/// Where the initrd says what the root is on, if that is not what is mounted there.
+pub const VOLATILE_ROOT: &str = "/run/systemd/volatile-root";
+
+/// The whole disk that a directory is on, or that a node belongs to: through dm-crypt and
+/// dm-verity, and from a partition to its disk. None where no block device is behind it.
+///
+/// # Errors
+///
+/// It is not there, it is neither of these, or a file system on several disks.
+pub fn disk_of(ctx: &Ctx, path: &Path) -> Result<Option<PathBuf>> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let failed = || format!("Failed to determine backing device of '{}'", path.display());
+    let metadata = fs::metadata(path).context(failed)?;
+    let mut device = if metadata.file_type().is_block_device() {
+        number(metadata.rdev())
+    } else if metadata.is_dir() {
+        let is_spread = fs::File::open(path)
+            .and_then(|dir| {
+                Ok(crate::sys::btrfs::is_btrfs(&dir)? && crate::sys::btrfs::devices(&dir)? > 1)
+            })
+            .context(failed)?;
+        if is_spread {
+            return Err(Error::errno_because(failed(), EUCLEAN)
+                .hint("The file system is on several block devices; name the one you mean"));
+        }
+        match backing(ctx, path)? {
+            Some(device) => device,
+            None => return Ok(None),
+        }
+    } else {
+        return Err(Error::errno_because(failed(), ENOTBLK));
+    };
+    let directory =
+        |(major, minor)| fs::canonicalize(ctx.sys(format!("dev/block/{major}:{minor}")));
+    for _ in 0..LAYERS_MAX {
+        // Without sysfs the device itself is all there is.
+        let Ok(dir) = directory(device) else { break };
+        match lower(&dir)? {
+            Some(below) => device = below,
+            None => break,
+        }
+    }
+    let dir = directory(device).context(failed)?;
+    let disk = if dir.join("partition").exists() { dir.parent() } else { Some(dir.as_path()) };
+    disk.map(node).transpose()
+}
+
 /// The disk that `Path=auto` means: the one with `/usr`, or what the initrd says it should be.
 pub fn automatic(ctx: &Ctx) -> Result<PathBuf> {
-    let volatile = Path::new("/run/systemd/volatile-root");
-    match fs::metadata(volatile) {
+    match fs::metadata(VOLATILE_ROOT) {
         Ok(metadata) => {
             use std::os::unix::fs::FileTypeExt as _;
             if !metadata.file_type().is_block_device() {
                 let text = "/run/systemd/volatile-root is not linked to a block device.";
-                return Err(Error::new(text).with_errno(15)); // ENOTBLK
+                return Err(Error::new(text).with_errno(ENOTBLK));
             }
             return whole_disk(ctx, number(metadata.rdev()));
         }
@@ -48,7 +97,7 @@ fn not_on_partition() -> Error {
         "File system is not placed on a partition block device, cannot determine whole block \
          device backing root file system.",
     )
-    .with_errno(15)
+    .with_errno(ENOTBLK)
 }
 
 /// The block device of a file system; none if it has none.

@@ -244,12 +244,20 @@ impl Disk for FileDisk {
         }
     }
 
-    fn grow(&self, size_bytes: u64) -> io::Result<()> {
+    fn grow(&self, size_bytes: u64, is_allocated: bool) -> io::Result<()> {
         if self.is_device {
             return Err(Errno::OPNOTSUPP.into());
         }
-        if size_bytes > self.size_bytes() {
+        let old = self.size_bytes();
+        if size_bytes > old {
             self.file.set_len(size_bytes)?;
+            if is_allocated {
+                let flags = rustix::fs::FallocateFlags::empty();
+                match rustix::fs::fallocate(&self.file, flags, old, size_bytes - old) {
+                    Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                    result => result?,
+                }
+            }
             self.size.store(size_bytes, Ordering::Relaxed);
         }
         Ok(())
@@ -314,7 +322,7 @@ fn sniff_sector_size(file: &File, size: u64) -> u32 {
         let mut signature = [0; 8];
         file.read_exact_at(&mut signature, offset).is_ok() && &signature == SIGNATURE
     };
-    let sizes = [512_u32, 4096];
+    let sizes = [512_u32, 1024, 2048, 4096];
     let primary = sizes.iter().find(|sector| has_header(u64::from(**sector)));
     let backup = || {
         let has_backup =

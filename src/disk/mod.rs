@@ -31,7 +31,7 @@ pub trait Disk: Send + Sync {
     /// Size of the disk.
     fn size_bytes(&self) -> u64;
 
-    /// Logical sector size: 512 or 4096.
+    /// Logical sector size: 512, 1024, 2048 or 4096.
     fn sector_size_bytes(&self) -> u32;
 
     /// Fills the buffer; a range beyond the end is an error.
@@ -73,12 +73,12 @@ pub trait Disk: Send + Sync {
         Ok(false)
     }
 
-    /// Makes the disk at least so large, where it is a file.
+    /// Makes the disk at least so large, where it is a file; `is_allocated` takes the space now.
     ///
     /// # Errors
     ///
     /// `EOPNOTSUPP` where it is not.
-    fn grow(&self, _size_bytes: u64) -> io::Result<()> {
+    fn grow(&self, _size_bytes: u64, _is_allocated: bool) -> io::Result<()> {
         Err(rustix::io::Errno::OPNOTSUPP.into())
     }
 

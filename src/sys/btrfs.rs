@@ -20,6 +20,7 @@ const FIRST_FREE_OBJECTID: u64 = 256;
 const SUBVOL_CREATE: Opcode = opcode::write::<VolArgs>(0x94, 14);
 const SNAP_DESTROY: Opcode = opcode::write::<VolArgs>(0x94, 15);
 const SNAP_CREATE_V2: Opcode = opcode::write::<VolArgsV2>(0x94, 23);
+const FS_INFO: Opcode = opcode::read::<FsInfo>(0x94, 31);
 const SUBVOL_GETFLAGS: Opcode = opcode::read::<u64>(0x94, 25);
 const SUBVOL_SETFLAGS: Opcode = opcode::write::<u64>(0x94, 26);
 
@@ -38,6 +39,24 @@ struct VolArgsV2 {
     flags: u64,
     unused: [u64; 4],
     name: [u8; NAME_V2],
+}
+
+/// `struct btrfs_ioctl_fs_info_args`.
+#[repr(C)]
+struct FsInfo {
+    max_id: u64,
+    devices: u64,
+    rest: [u64; 126],
+}
+
+const _: () = assert!(size_of::<FsInfo>() == 1024);
+
+/// How many block devices the file system of this file is on.
+pub fn devices(file: impl AsFd) -> io::Result<u64> {
+    let mut info = FsInfo { max_id: 0, devices: 0, rest: [0; 126] };
+    // SAFETY: FS_INFO fills a btrfs_ioctl_fs_info_args, whose layout `FsInfo` has.
+    unsafe { ioctl(file, Updater::<FS_INFO, FsInfo>::new(&mut info))? };
+    Ok(info.devices)
 }
 
 /// True if the file is on btrfs.

@@ -1,8 +1,8 @@
 //! Tables that come into being, and tables of disks that grow.
 //!
 //! Where a new table puts what: as libfdisk 2.42 does, because the peer's layouts follow from it.
-//! 128 entries; partitions begin at 1 MiB, or where the hardware wants them, and on disks of up to
-//! four times that directly behind the entries.
+//! 128 entries, fewer where those do not fit; partitions begin at 1 MiB, or where the hardware
+//! wants them, and on disks of up to four times that directly behind the entries.
 
 use uuid::Uuid;
 
@@ -46,13 +46,17 @@ impl Table {
         }
         let ss = u64::from(sector_size);
         let sectors = size_bytes / ss;
-        let array_bytes = u64::from(ENTRY_COUNT) * u64::from(ENTRY_SIZE);
-        let array_sectors = array_bytes.div_ceil(ss);
+        // Two headers and the MBR, and at least one sector for partitions.
+        let room = sectors.saturating_sub(4) / 2;
+        let array_sectors = (u64::from(ENTRY_COUNT * ENTRY_SIZE)).div_ceil(ss).min(room);
+        if array_sectors == 0 {
+            return Err(GptError::TooSmall);
+        }
+        let entry_count = u32::try_from(array_sectors * ss / u64::from(ENTRY_SIZE))
+            .unwrap_or(ENTRY_COUNT)
+            .min(ENTRY_COUNT);
         let lowest = PRIMARY_ENTRIES_LBA + array_sectors;
-        let last_usable = match sectors.checked_sub(array_sectors + 2) {
-            Some(last) if last >= lowest => last,
-            _ => return Err(GptError::TooSmall),
-        };
+        let last_usable = sectors - 2 - array_sectors;
         let wanted = first_byte / ss;
         let is_large = sectors > wanted.saturating_mul(4);
         let first_usable =
@@ -60,7 +64,7 @@ impl Table {
         let primary = Header::fresh(
             sector_size,
             [PRIMARY_LBA, sectors - 1, first_usable, last_usable, PRIMARY_ENTRIES_LBA],
-            [ENTRY_COUNT, ENTRY_SIZE],
+            [entry_count, ENTRY_SIZE],
             guid,
         );
         let backup = primary.twin(sectors - 1, last_usable + 1);
