@@ -10,6 +10,8 @@ pub mod gpt;
 pub mod http1;
 #[cfg(feature = "imds")]
 pub mod hwdb;
+#[cfg(feature = "repart")]
+pub mod iso9660;
 pub mod manifest;
 pub mod netlink;
 pub mod number;

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
+//! | [`eltorito`] | what lets an image boot from a CD as well |
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
 //!
@@ -15,5 +16,6 @@
 
 pub mod contents;
 pub mod definitions;
+pub mod eltorito;
 pub mod model;
 pub mod target;
