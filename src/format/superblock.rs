@@ -374,10 +374,10 @@ pub fn find(size: u64, read: &mut Read<'_>) -> io::Result<Vec<Signature>> {
     Ok(found)
 }
 
-/// Offsets of the records in an MBR.
-const RECORDS: [usize; 4] = [446, 462, 478, 494];
-
 /// What partition table other than GPT there is.
+///
+/// COMPAT(262): an MBR is known by its signature alone, so that the boot sector of a FAT counts as
+/// one, too. It is the safe side to err on.
 ///
 /// # Errors
 ///
@@ -394,23 +394,9 @@ pub fn label(size: u64, read: &mut Read<'_>) -> io::Result<Label> {
         Label::Other("sgi")
     } else if has(512, b"WEV\x82") && has(512 + 132, b"WEV\x82") {
         Label::Other("bsd")
-    } else if has(510, b"\x55\xaa") && is_mbr(&head) {
+    } else if has(510, b"\x55\xaa") {
         Label::Other("dos")
     } else {
         Label::None
     })
-}
-
-/// The signature alone is also at the end of boot sectors of FAT and NTFS, where there is code in
-/// place of the records.
-fn is_mbr(head: &[u8]) -> bool {
-    let mut has_any = false;
-    for record in RECORDS {
-        let byte = |at: usize| head.get(record + at).copied().unwrap_or_default();
-        if !matches!(byte(0), 0 | 0x80) {
-            return false;
-        }
-        has_any |= byte(4) != 0;
-    }
-    has_any
 }

@@ -5,16 +5,18 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::IFlags;
+use rustix::fs::{IFlags, OFlags};
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::model::{Device, Empty, ImageSize, Options};
+use super::model::{Device, Empty, ImageSize, Options, Plan};
 use crate::conf::cmdline;
 use crate::ctx::Ctx;
-use crate::disk::{Access, Disk, FileDisk, Lock, backing};
+use crate::disk::{Access, Disk, FileDisk, Lock, backing, in_use};
 use crate::error::{Context as _, Error, Result};
 use crate::format::gpt::{self, FIRST_BYTE, GptError, Table};
 use crate::format::superblock::{self, Label};
@@ -331,6 +333,40 @@ impl Target {
         Ok(())
     }
 
+    /// Refuses where somebody uses what would be lost; see [`lost`].
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY`, naming everything that is in use, with sizes.
+    pub fn check_unused(&self, ctx: &Ctx, lost: &[Range<u64>]) -> Result<()> {
+        in_use::check(ctx, &self.path, lost)?;
+        // The kernel also knows of uses that no table shows, such as those of other namespaces.
+        let is_all = lost.iter().any(|range| range.start == 0 && range.end >= self.size);
+        if self.is_device && is_all {
+            let flags = OFlags::EXCL.bits().cast_signed();
+            if let Err(err) = fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.path)
+                && Errno::from_io_error(&err) == Some(Errno::BUSY)
+            {
+                return Err(err).context(|| {
+                    format!("'{}' is in use by somebody, refusing", self.path.display())
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the nodes of all old partitions away; for disks that start from scratch, before the
+    /// first byte is wiped.
+    ///
+    /// DIFFERS: the peer wipes first and then finds the kernel unwilling.
+    ///
+    /// # Errors
+    ///
+    /// `EBUSY` where one is in use; then all are still there.
+    pub fn forget_partitions(&self, ctx: &Ctx) -> Result<()> {
+        in_use::forget_partitions(ctx, &*self.disk, &self.path)
+    }
+
     /// Writing begins: an image file that has grown keeps its size from here on, because what is
     /// written may depend on it. A new one is still removed if the run fails.
     pub fn begin(&mut self) {
@@ -348,6 +384,19 @@ impl Target {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The bytes of the disk that a plan destroys, and which therefore nobody may use: everything where
+/// it starts from scratch, else what becomes a partition. `removed` is what a factory reset
+/// deletes.
+pub fn lost(plan: &Plan, removed: &[Range<u64>]) -> Vec<Range<u64>> {
+    if plan.disk.is_from_scratch {
+        return std::iter::once(0..plan.disk.size).collect();
+    }
+    let made = plan.partitions.iter().filter(|partition| partition.is_made());
+    made.map(|partition| partition.offset..partition.offset + partition.size)
+        .chain(removed.iter().cloned())
+        .collect()
 }
 
 /// True if what is marked for it is to be deleted: `--factory-reset=`, or in the initrd what the
