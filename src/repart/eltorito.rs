@@ -113,6 +113,7 @@ mod tests {
             old_size: 0,
             old_padding: 0,
             activity: Activity::Create,
+            sized_by: Default::default(),
             is_deferred: false,
             file_system_sector_size: 512,
             ids: Ids::default(),

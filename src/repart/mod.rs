@@ -2,10 +2,14 @@
 //!
 //! | Module | Job |
 //! |---|---|
+//! | [`alloc`] | where partitions go and how large they become |
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`eltorito`] | what lets an image boot from a CD as well |
+//! | [`identity`] | UUIDs, labels and attribute bits |
+//! | [`members`] | which definition an existing partition belongs to |
 //! | [`model`] | what definitions and options say, and the plan |
+//! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
 //!
 //! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
@@ -14,8 +18,12 @@
 //!
 //! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
 
+pub mod alloc;
 pub mod contents;
 pub mod definitions;
 pub mod eltorito;
+pub mod identity;
+pub mod members;
 pub mod model;
+pub mod planner;
 pub mod target;

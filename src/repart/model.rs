@@ -560,6 +560,22 @@ impl Activity {
     }
 }
 
+/// What decided the size of a partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SizedBy {
+    /// It stays as large as it is.
+    #[default]
+    Current,
+    /// Its lower bound is more than its share.
+    Min,
+    /// Its upper bound is less than its share.
+    Max,
+    /// Its share of the free space.
+    Weight,
+    /// It got what nobody else could take.
+    Leftover,
+}
+
 /// One partition as it will be.
 #[derive(Clone, Debug)]
 pub struct PartitionPlan {
@@ -589,6 +605,8 @@ pub struct PartitionPlan {
     pub old_padding: u64,
     /// What happens.
     pub activity: Activity,
+    /// What decided the size.
+    pub sized_by: SizedBy,
     /// Room is made, but the partition is not (`--defer-partitions=`).
     pub is_deferred: bool,
     /// Sector size of the file system in it, in bytes.
