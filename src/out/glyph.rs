@@ -29,6 +29,18 @@ pub enum Glyph {
     MultiplicationSign,
     /// Room is made.
     Recycling,
+    /// Free.
+    LightShade,
+    /// Taken.
+    DarkShade,
+    /// Item of a tree that others follow.
+    TreeBranch,
+    /// Last item of a tree.
+    TreeRight,
+    /// Stem of a tree.
+    TreeVertical,
+    /// Sum.
+    Sigma,
 }
 
 impl Glyph {
@@ -47,6 +59,12 @@ impl Glyph {
             Self::Bullet => ("•", "*"),
             Self::MultiplicationSign => ("×", "x"),
             Self::Recycling => ("♻️", "~"),
+            Self::LightShade => ("░", "-"),
+            Self::DarkShade => ("▒", "X"),
+            Self::TreeBranch => ("├─", "|-"),
+            Self::TreeRight => ("└─", "`-"),
+            Self::TreeVertical => ("│ ", "| "),
+            Self::Sigma => ("Σ", "S"),
         };
         if is_utf8 { picture } else { ascii }
     }

@@ -68,6 +68,12 @@ pub enum Color {
     Highlight,
     /// Unimportant.
     Grey,
+    /// One of two.
+    Green,
+    /// The other one.
+    Yellow,
+    /// Last of a column, above its sum.
+    Underline,
 }
 
 impl Color {
@@ -81,6 +87,9 @@ impl Color {
             (Self::HighlightBlue, _) => "\x1b[0;1;34m",
             (Self::BrightBlue, _) => "\x1b[0;94m",
             (Self::Highlight, _) => "\x1b[0;1;39m",
+            (Self::Green, _) => "\x1b[0;32m",
+            (Self::Yellow, _) => "\x1b[0;33m",
+            (Self::Underline, _) => "\x1b[0;4m",
             (Self::HighlightYellow, Colors::C16) => "\x1b[0;1;33m",
             (Self::HighlightYellow, Colors::C256) => "\x1b[0;1;33m\x1b[0;1;38:5:185m",
             (Self::Grey, Colors::C16) => "\x1b[0;90m",

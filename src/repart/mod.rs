@@ -6,10 +6,12 @@
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`eltorito`] | what lets an image boot from a CD as well |
+//! | [`fstab`] | fstab and crypttab for what was made |
 //! | [`identity`] | UUIDs, labels and attribute bits |
 //! | [`members`] | which definition an existing partition belongs to |
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
+//! | [`report`] | what people and programs are told |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
 //!
 //! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
@@ -22,8 +24,10 @@ pub mod alloc;
 pub mod contents;
 pub mod definitions;
 pub mod eltorito;
+pub mod fstab;
 pub mod identity;
 pub mod members;
 pub mod model;
 pub mod planner;
+pub mod report;
 pub mod target;

@@ -46,6 +46,7 @@ pub struct Table<'a> {
     filler: String,
     is_vertical: bool,
     has_titles: bool,
+    colors_empty: bool,
 }
 
 impl<'a> Table<'a> {
@@ -62,7 +63,14 @@ impl<'a> Table<'a> {
             })
             .collect();
         let filler = String::new();
-        Self { columns, cells: Vec::new(), filler, is_vertical: false, has_titles: true }
+        Self {
+            columns,
+            cells: Vec::new(),
+            filler,
+            is_vertical: false,
+            has_titles: true,
+            colors_empty: false,
+        }
     }
 
     /// A list of `Field: value` lines.
@@ -83,6 +91,11 @@ impl<'a> Table<'a> {
     pub fn with_filler(mut self, filler: &str) -> Self {
         filler.clone_into(&mut self.filler);
         self
+    }
+
+    /// Colors empty cells, too, where nothing stands in them; some of the peer's tables do.
+    pub fn color_empty_cells(&mut self) {
+        self.colors_empty = true;
     }
 
     /// Aligns a column, title included.
@@ -220,7 +233,8 @@ impl<'a> Table<'a> {
         room: usize,
     ) -> Drawn<'t> {
         let filler = || {
-            let color = (!self.filler.is_empty()).then_some(Color::Grey);
+            let is_colored = self.colors_empty || !self.filler.is_empty();
+            let color = is_colored.then_some(Color::Grey);
             Drawn::new(self.filler.as_str().into(), color)
         };
         match styled {
