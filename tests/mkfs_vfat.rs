@@ -268,6 +268,9 @@ fn random_trees_come_back_as_they_went_in() {
             .unwrap();
         make(&path, &settings(sector_size), &items(&top)).unwrap();
         fsck(&path);
+        let least = vfat::size_needed(&settings(sector_size), &items(&top)).unwrap();
+        assert!(vfat::plan(least, &settings(sector_size), &items(&top)).is_ok());
+        assert!(vfat::plan(least - 4096, &settings(sector_size), &items(&top)).is_err());
         let back = dir.path().join("back");
         read_back(&path, &back);
         let told = |(path, facts): (PathBuf, _)| {

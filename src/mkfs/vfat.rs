@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use crate::disk::{BULK_ALIGN, Disk};
 use crate::error::{Context as _, Error, Result};
-use crate::format::fat::{Geometry, Identity, Layout, Node, volume_label};
+use crate::format::fat::{Fault, Geometry, Identity, Layout, Node, volume_label};
 
 /// How much is read and written at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -51,21 +51,63 @@ pub struct Plan {
 /// What FAT cannot hold, by name; too little or too much room.
 pub fn plan(size: u64, settings: &Settings<'_>, items: &[Item]) -> Result<Plan> {
     let Some(geometry) = Geometry::new(size, settings.sector_size) else {
-        return Err(Error::new(format!(
-            "A file system of {size} bytes with sectors of {} bytes cannot be FAT32",
-            settings.sector_size
-        )));
+        return Err(no_geometry(size, settings));
     };
-    let identity = Identity {
+    let sources = items.iter().map(|item| item.source.clone()).collect();
+    let layout = Layout::new(geometry, identity(settings), nodes(items)?).context(cannot_make)?;
+    Ok(Plan { layout, sources })
+}
+
+/// The least size that has room for these, in bytes; a multiple of 4096.
+///
+/// # Errors
+///
+/// What FAT cannot hold at any size.
+pub fn size_needed(settings: &Settings<'_>, items: &[Item]) -> Result<u64> {
+    const UNIT: u64 = 4096;
+    let nodes = nodes(items)?;
+    let fits = |units: u64| -> Result<bool> {
+        let Some(geometry) = Geometry::new(units * UNIT, settings.sector_size) else {
+            return Ok(false);
+        };
+        match Layout::new(geometry, identity(settings), nodes.clone()) {
+            Ok(_) => Ok(true),
+            Err(Fault::Full { .. }) => Ok(false),
+            Err(fault) => Err(Error::because(cannot_make(), fault)),
+        }
+    };
+    let mut enough = 1;
+    while !fits(enough)? {
+        enough *= 2;
+        if enough * UNIT / u64::from(settings.sector_size) > u64::from(u32::MAX) {
+            return Err(no_geometry(enough * UNIT, settings));
+        }
+    }
+    let mut too_few = enough / 2;
+    while enough - too_few > 1 {
+        let middle = too_few + (enough - too_few) / 2;
+        if fits(middle)? { enough = middle } else { too_few = middle }
+    }
+    Ok(enough * UNIT)
+}
+
+fn identity(settings: &Settings<'_>) -> Identity {
+    Identity {
         volume_id: settings.volume_id,
         label: volume_label(settings.label),
         created: settings.now,
-    };
-    let nodes = nodes(items)?;
-    let sources = items.iter().map(|item| item.source.clone()).collect();
-    let layout = Layout::new(geometry, identity, nodes)
-        .context(|| "Cannot make a vfat file system".to_owned())?;
-    Ok(Plan { layout, sources })
+    }
+}
+
+fn no_geometry(size: u64, settings: &Settings<'_>) -> Error {
+    Error::new(format!(
+        "A file system of {size} bytes with sectors of {} bytes cannot be FAT32",
+        settings.sector_size
+    ))
+}
+
+fn cannot_make() -> String {
+    "Cannot make a vfat file system".to_owned()
 }
 
 fn nodes(items: &[Item]) -> Result<Vec<Node>> {
@@ -151,10 +193,7 @@ impl Plan {
         let nodes = self.layout.nodes().iter().enumerate();
         let directories = nodes.filter(|(_, node)| node.len.is_none()).map(|(at, _)| Some(at));
         for node in std::iter::once(None).chain(directories) {
-            let bytes = self
-                .layout
-                .directory(node)
-                .context(|| "Cannot make a vfat file system".to_owned())?;
+            let bytes = self.layout.directory(node).context(cannot_make)?;
             target
                 .write_at(self.layout.directory_offset(node), &bytes)
                 .context(|| "Failed to write the vfat file system".to_owned())?;

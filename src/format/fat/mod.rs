@@ -29,7 +29,7 @@ const ENTRY: usize = 32;
 /// What identifies a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The volume ID, shown as `XXXX-XXXX`.
+    /// The volume ID, eight hexadecimal digits, shown with a dash between.
     pub volume_id: u32,
     /// The label as it is on disk; see [`volume_label`].
     pub label: Option<[u8; 11]>,
