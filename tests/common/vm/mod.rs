@@ -16,7 +16,12 @@
 //! - `BUSYBOX`: a static busybox; `/bin/busybox` without it
 //!
 //! TCG only, and no more than two machines at a time: neither KVM nor root is needed.
-#![allow(dead_code, unreachable_pub, reason = "shared by test crates, each of which uses a part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "shared by test crates, each of which uses a part"
+)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -39,6 +44,7 @@ use std::time::Duration;
 
 pub use console::Report;
 use cpio::Node;
+pub use qemu::WORDS as KERNEL_WORDS;
 
 /// What runs first in the guest: mounts, modules, links, the scenario.
 const INIT: &str = include_str!("../../vm/init.sh");
@@ -55,16 +61,51 @@ pub struct Network {
     pub port: u16,
 }
 
+/// A raw image and the sectors the machine sees it in.
+#[derive(Clone, Debug)]
+struct Disk {
+    image: PathBuf,
+    /// 512 or 4096 bytes.
+    sector_size: u32,
+}
+
+/// What disks of one's own are made of.
+pub struct Ingredients {
+    /// A kernel with everything built in.
+    pub kernel: PathBuf,
+    /// A static busybox.
+    pub busybox: PathBuf,
+    /// The executable under test.
+    pub slipway: PathBuf,
+}
+
+/// What there is to make a disk of that a machine boots by itself; none, with a line that says
+/// why, where something is missing. The kernel has these switches built in.
+pub fn ingredients(test: &str, switches: &[&'static str]) -> Option<Ingredients> {
+    let needed = host::Needed { switches: switches.to_vec(), ..host::Needed::default() };
+    let why = match host::Host::find(&needed) {
+        Ok(host) if host.modules.is_empty() => {
+            let host::Host { kernel, busybox, slipway, .. } = host;
+            return Some(Ingredients { kernel, busybox, slipway });
+        }
+        Ok(host) => format!("{} needs modules", host.kernel.display()),
+        Err(why) => why,
+    };
+    println!("SKIP {test}: {why}");
+    None
+}
+
 /// A machine to be booted once.
 pub struct Machine {
     name: String,
     files: BTreeMap<String, Node>,
     cmdline: Vec<String>,
     smbios: Vec<String>,
-    disks: Vec<PathBuf>,
+    disks: Vec<Disk>,
     network: Option<Network>,
     has_tpm: bool,
     is_uefi: bool,
+    boots_disk: bool,
     memory_mib: u32,
     overall: Duration,
     silence: Duration,
@@ -82,6 +123,7 @@ impl Machine {
             network: None,
             has_tpm: false,
             is_uefi: false,
+            boots_disk: false,
             memory_mib: 512,
             overall: Duration::from_secs(300),
             silence: Duration::from_secs(90),
@@ -132,9 +174,23 @@ impl Machine {
 
     /// A raw image as `/dev/vda`, the next as `/dev/vdb`, …
     #[must_use]
-    pub fn disk(mut self, image: impl Into<PathBuf>) -> Self {
-        self.disks.push(image.into());
+    pub fn disk(self, image: impl Into<PathBuf>) -> Self {
+        self.disk_of(image, 512)
+    }
+
+    /// As [`Machine::disk`], with sectors of this size.
+    #[must_use]
+    pub fn disk_of(mut self, image: impl Into<PathBuf>, sector_size: u32) -> Self {
+        self.disks.push(Disk { image: image.into(), sector_size });
         self
+    }
+
+    /// UEFI firmware boots what it finds on the first disk; files and words of this machine count
+    /// for nothing.
+    #[must_use]
+    pub fn boots_disk(mut self) -> Self {
+        self.boots_disk = true;
+        self.uefi()
     }
 
     #[must_use]

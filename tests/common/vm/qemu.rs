@@ -11,6 +11,10 @@ use super::{Machine, Network};
 pub const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
+/// Words of every kernel. It speaks up for what matters: its lines would otherwise cut through ours.
+/// On a busy host the ticks it counts at the start come late, and it gives up without a reason.
+pub const WORDS: &str = "console=ttyS0 panic=-1 loglevel=4 no_timer_check";
+
 /// A path inside an option, where a comma ends a value and two are one.
 fn escaped(path: &Path) -> String {
     path.to_str().expect("a path for QEMU is UTF-8").replace(',', ",,")
@@ -90,18 +94,24 @@ pub fn command(
     command.args("-accel tcg -M pc -cpu max -smp 1 -no-reboot -nodefaults".split(' '));
     command.args("-display none -monitor none -serial stdio".split(' '));
     command.arg("-m").arg(machine.memory_mib.to_string());
-    command.arg("-kernel").arg(&host.kernel).arg("-initrd").arg(initrd);
-    // The kernel speaks up for what matters: its lines would otherwise cut through ours.
-    // On a busy host the ticks it counts at the start come late, and it gives up without a reason.
-    let mut words = vec!["console=ttyS0 panic=-1 loglevel=4 no_timer_check".to_owned()];
-    words.extend(machine.cmdline.iter().cloned());
-    command.arg("-append").arg(words.join(" "));
+    if !machine.boots_disk {
+        command.arg("-kernel").arg(&host.kernel).arg("-initrd").arg(initrd);
+        let mut words = vec![WORDS.to_owned()];
+        words.extend(machine.cmdline.iter().cloned());
+        command.arg("-append").arg(words.join(" "));
+    }
     for argument in &machine.smbios {
         command.args(["-smbios", argument]);
     }
-    for disk in &machine.disks {
-        let drive = format!("if=virtio,format=raw,cache=unsafe,file={}", escaped(disk));
-        command.args(["-drive", &drive]);
+    for (number, disk) in machine.disks.iter().enumerate() {
+        let image = escaped(&disk.image);
+        let drive = format!("if=none,id=disk{number},format=raw,cache=unsafe,file={image}");
+        let sector = disk.sector_size;
+        let device = format!(
+            "virtio-blk-pci,drive=disk{number},\
+             logical_block_size={sector},physical_block_size={sector}"
+        );
+        command.args(["-drive", &drive, "-device", &device]);
     }
     if let Some(network) = machine.network {
         command.args(["-netdev", &netdev(network, &host.busybox)]);
