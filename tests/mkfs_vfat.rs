@@ -395,3 +395,72 @@ fn a_file_that_changes_under_the_writer_is_an_error() {
     File::open(&path).unwrap().read_exact_at(&mut boot, 0).unwrap();
     assert_eq!(boot, [0; 512]);
 }
+
+#[test]
+fn a_listing_is_the_one_of_mkfs_fat_and_mcopy() {
+    let test = "a_listing_is_the_one_of_mkfs_fat_and_mcopy";
+    if !has(test, "mkfs.fat") || !has(test, "mcopy") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path().join("tree");
+    let names = [
+        "EFI/BOOT/BOOTX64.EFI",
+        "EFI/Linux/linux-6.1.0-amd64.efi",
+        "EFI/Linux/arch-6.2.0-amd64.efi",
+        "EFI/systemd/systemd-bootx64.efi",
+        "loader/loader.conf",
+        "loader/entries/0123456789abcdef0123456789abcdef-6.1.0.conf",
+        "loader/entries.srel",
+        "loader/keys/auto/PK.auth",
+        "loader/.#half",
+        "vmlinuz",
+        "Makefile",
+        "README.txt",
+        "readme.TXT2",
+        "a b c.d",
+        "a.tar.gz",
+        "x+y=z.[1]",
+        "longer than eight",
+        "longer than nine",
+        "longer than ten.txt",
+        "12345678.123",
+        "UPPER.low",
+        "aux.x",
+        "~1",
+    ];
+    for name in names {
+        let path = top.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+        let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW as u64);
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    }
+    let (ours, theirs) =
+        (image(dir.path(), "ours", 64 << 20), image(dir.path(), "theirs", 64 << 20));
+    let found = items(&top);
+    make(&ours, &settings(512), &found).unwrap();
+    run(Command::new("mkfs.fat")
+        .args(["-i", "1234abcd", "-n", "MY ESP_NAME", "-F", "32", "-S", "512"])
+        .arg(&theirs));
+    let mut tops: Vec<_> = fs::read_dir(&top).unwrap().map(|entry| entry.unwrap().path()).collect();
+    tops.sort();
+    run(Command::new("mcopy")
+        .args(["-p", "-Q", "-m", "-s", "-i"])
+        .arg(&theirs)
+        .args(tops)
+        .arg("::/"));
+    let listing = |image: &Path| {
+        let told = run(Command::new("mdir").args(["-/", "-a", "-i"]).arg(image).arg("::/"));
+        let mut lines: Vec<String> = told
+            .lines()
+            // mtools gives the directories it makes the time of day, and lists in its own order.
+            .map(
+                |line| if line.contains("<DIR>") { line[..20].to_owned() } else { line.to_owned() },
+            )
+            .collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(listing(&ours), listing(&theirs));
+}
