@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 #[path = "targets/conf.rs"]
 mod conf;
+#[path = "targets/fat.rs"]
+mod fat;
 #[path = "targets/format.rs"]
 mod format;
 #[path = "targets/gpt.rs"]
@@ -46,6 +48,12 @@ pub struct Target {
 
 /// All targets, sorted.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "fat",
+        run: fat::run,
+        seeds: fat::seeds,
+        words: &["\n0 / ", "\n1 5000 ", "\n2 0 ", "~1", "\u{1f980}", "long name", " ", "."],
+    },
     Target { name: "gpt", run: gpt::run, seeds: gpt::seeds, words: &["EFI PART"] },
     Target { name: "http", run: net::http, seeds: net::http_seeds, words: net::HTTP_WORDS },
     Target { name: "http1", run: net::http1, seeds: net::http1_seeds, words: net::HTTP_WORDS },
