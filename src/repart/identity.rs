@@ -81,7 +81,7 @@ pub fn configured_label(definition: &Definition) -> Option<&str> {
 ///
 /// DIFFERS: the peer writes bits through a library's text form, where one of the bits 0 to 47 in
 /// `Flags=` loses all of them, and it sets the grow bit where a definition says
-/// `GrowFileSystem=no`.
+/// `GrowFileSystem=no` and on placeholders, which have no file system.
 pub fn flags(definition: &Definition) -> (u64, Vec<String>) {
     let designator = types::designator(definition.type_uuid);
     let is_read_only_by_role = definition.is_verity(VerityRole::Data)
@@ -91,7 +91,7 @@ pub fn flags(definition: &Definition) -> (u64, Vec<String>) {
     let no_auto = definition
         .no_auto
         .or((definition.is_placeholder && designator.knows_no_auto()).then_some(true));
-    let grows = designator.knows_grow_fs() && read_only != Some(true);
+    let grows = designator.knows_grow_fs() && read_only != Some(true) && !definition.is_placeholder;
     let grow = definition.grow_file_system.or(grows.then_some(true));
 
     let mut flags = definition.flags;

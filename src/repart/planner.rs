@@ -390,7 +390,8 @@ pub fn plan(draft: &Draft) -> Result<Plan, Refusal> {
                 reason: no_fit.reason,
                 minimal_size: image_size(&draft.disk, no_fit.sum),
                 sum: no_fit.sum,
-                current_size: (!draft.disk.is_created).then_some(draft.disk.size),
+                current_size: draft.disk.size,
+                is_from_scratch: draft.disk.is_from_scratch,
             });
         }
     };

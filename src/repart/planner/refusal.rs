@@ -18,8 +18,10 @@ pub struct Refusal {
     pub minimal_size: u64,
     /// What of that is partitions.
     pub sum: Sum,
-    /// How large the disk is, in bytes; none for a new image file.
-    pub current_size: Option<u64>,
+    /// How large the disk is, in bytes.
+    pub current_size: u64,
+    /// Nothing is kept of what is on it.
+    pub is_from_scratch: bool,
 }
 
 impl Refusal {
@@ -34,7 +36,8 @@ impl Refusal {
                 "Can't fit requested partitions into the partition table, refusing.".to_owned()
             }
         };
-        [first, minimal_size_line(self.minimal_size, self.current_size)]
+        let current = (!self.is_from_scratch).then_some(self.current_size);
+        [first, minimal_size_line(self.minimal_size, current)]
     }
 
     /// Tells the lines and gives an error that has nothing more to say.
@@ -48,7 +51,7 @@ impl Refusal {
 
     /// The Varlink error: whether the disk could be large enough if it were empty.
     pub fn varlink(&self) -> (&'static str, Map<String, Value>) {
-        let current = self.current_size.unwrap_or(0);
+        let current = self.current_size;
         let mut parameters = Map::new();
         parameters.insert("minimalSizeBytes".to_owned(), self.minimal_size.into());
         let is_too_small = self.minimal_size.saturating_sub(self.sum.foreign) > current;
@@ -66,6 +69,8 @@ impl Refusal {
 }
 
 /// The line that says how large a disk must be. Bytes.
+///
+/// DIFFERS: as the current size the peer names the sum of the partitions and the label's 1 MiB.
 pub fn minimal_size_line(minimal: u64, current: Option<u64>) -> String {
     let minimal = human::size(minimal);
     match current {
