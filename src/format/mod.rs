@@ -21,6 +21,8 @@ pub mod smbios;
 #[cfg(feature = "repart")]
 pub mod superblock;
 #[cfg(feature = "repart")]
+pub mod uevent;
+#[cfg(feature = "repart")]
 pub mod verity;
 pub mod version;
 #[cfg(feature = "imds")]

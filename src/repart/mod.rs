@@ -3,6 +3,7 @@
 //! | Module | Job |
 //! |---|---|
 //! | [`alloc`] | where partitions go and how large they become |
+//! | [`candidates`] | disks that partitions can be made on |
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`eltorito`] | what lets an image boot from a CD as well |
@@ -21,6 +22,7 @@
 //! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
 
 pub mod alloc;
+pub mod candidates;
 pub mod contents;
 pub mod definitions;
 pub mod eltorito;

@@ -17,6 +17,11 @@ use rustix::net::{
 /// Announcements of new and changed addresses of both families.
 pub const GROUPS_ADDRESSES: u32 = 0x10 | 0x100;
 
+/// Announcements of devices by the kernel.
+pub const GROUP_KERNEL: u32 = 1;
+/// Announcements of devices by udev, when it has looked at them. Only root can send them.
+pub const GROUP_UDEV: u32 = 2;
+
 /// What a socket talks to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
@@ -24,6 +29,8 @@ pub enum Protocol {
     Route,
     /// Lists of sockets. Needs a kernel module for each family.
     SocketDiagnosis,
+    /// Devices that come and go.
+    Uevent,
 }
 
 /// A socket to the kernel.
@@ -31,11 +38,13 @@ pub enum Protocol {
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    /// Opens a socket that hears the announcements of `groups`, a set of RTMGRP_… bits.
+    /// Opens a socket that hears the announcements of `groups`, a set of RTMGRP_… bits,
+    /// or one of the `GROUP_…` of devices.
     pub fn open(protocol: Protocol, groups: u32) -> io::Result<Self> {
         let number = match protocol {
             Protocol::Route => None,
             Protocol::SocketDiagnosis => Some(netlink::SOCK_DIAG),
+            Protocol::Uevent => Some(netlink::KOBJECT_UEVENT),
         };
         let socket =
             socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, number)?;

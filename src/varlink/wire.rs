@@ -222,6 +222,24 @@ impl Stream {
         rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|n| n > 0)
     }
 
+    /// Waits until `other` can be read. False when the other side has closed the connection.
+    pub fn wait_for(&self, other: BorrowedFd<'_>) -> io::Result<bool> {
+        loop {
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.write_fd(), PollFlags::empty()),
+                PollFd::from_borrowed_fd(other, PollFlags::IN),
+            ];
+            rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, None))?;
+            let [own, other] = fds;
+            if !own.revents().is_empty() {
+                return Ok(false);
+            }
+            if !other.revents().is_empty() {
+                return Ok(true);
+            }
+        }
+    }
+
     /// Ends the Varlink part.
     pub fn into_raw(self) -> io::Result<Raw> {
         let write = match self.write {

@@ -1,6 +1,6 @@
 //! One call in the hands of its handler.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde_json::{Map, Value};
 
@@ -157,6 +157,11 @@ impl<'a> Call<'a> {
     /// True where the caller has hung up, so that long work can stop.
     pub fn is_cancelled(&self) -> bool {
         self.stream.is_gone()
+    }
+
+    /// Waits until a descriptor can be read. False when the caller has hung up.
+    pub fn wait_for(&self, other: BorrowedFd<'_>) -> Result<bool> {
+        self.stream.wait_for(other).context(|| "Failed to wait".to_owned())
     }
 
     /// Sends the held reply with a promise of more.
