@@ -11,13 +11,15 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use slipway::disk::{Access, Disk as _, FileDisk};
+use slipway::disk::{Access, Disk, FileDisk, Lock};
 use slipway::mkfs::vfat::{self, Item, Settings};
 
 /// 2024-02-29 12:34:56 UTC
@@ -463,4 +465,81 @@ fn a_listing_is_the_one_of_mkfs_fat_and_mcopy() {
         lines
     };
     assert_eq!(listing(&ours), listing(&theirs));
+}
+
+/// A disk that gives up after so many writes.
+struct Failing {
+    disk: FileDisk,
+    left: AtomicUsize,
+}
+
+impl Failing {
+    fn count(&self) -> io::Result<()> {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.wrapping_sub(1), Ordering::Relaxed);
+        if left == 0 { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
+    }
+}
+
+impl Disk for Failing {
+    fn size_bytes(&self) -> u64 {
+        self.disk.size_bytes()
+    }
+
+    fn sector_size_bytes(&self) -> u32 {
+        self.disk.sector_size_bytes()
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(offset, buffer)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.count()?;
+        self.disk.write_at(offset, bytes)
+    }
+
+    fn zero(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.count()?;
+        self.disk.zero(offset, len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.disk.sync()
+    }
+
+    fn lock(&self) -> io::Result<Box<dyn Lock>> {
+        self.disk.lock()
+    }
+}
+
+#[test]
+fn a_write_that_fails_is_an_error_and_leaves_no_file_system_behind() {
+    if !has("a_write_that_fails_is_an_error_and_leaves_no_file_system_behind", "fsck.fat") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let source = dir.path().join("source");
+    fs::write(&source, vec![1; 3 << 20]).unwrap();
+    let items = [directory("EFI"), file("EFI/a", &source, 3 << 20), file("b", &source, 3 << 20)];
+    let path = image(dir.path(), "image", 64 << 20);
+    for allowed in 0..100 {
+        let disk = FileDisk::open(&path, Access::Write).unwrap();
+        // What an earlier file system left must go first.
+        make(&path, &settings(512), &[]).unwrap();
+        let disk = Failing { disk, left: AtomicUsize::new(allowed) };
+        let result = vfat::make(&disk, &settings(512), &items, &mut |_, _| ());
+        let mut boot = [0; 512];
+        disk.read_at(0, &mut boot).unwrap();
+        match result {
+            Ok(()) => {
+                assert!(allowed > 10, "{allowed}");
+                fsck(&path);
+                return;
+            }
+            Err(error) => assert_eq!(error.errno(), Some(5), "{error}"),
+        }
+        assert!(allowed == 0 || boot == [0; 512], "after {allowed} writes");
+    }
+    panic!("no end of writes");
 }
