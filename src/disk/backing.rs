@@ -100,6 +100,73 @@ fn not_on_partition() -> Error {
     .with_errno(ENOTBLK)
 }
 
+/// A partition, as sysfs has it.
+#[cfg(feature = "repart")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Below {
+    /// Its node.
+    pub node: PathBuf,
+    /// The node of its disk.
+    pub disk: PathBuf,
+    /// Its number, from 1.
+    pub number: u32,
+}
+
+/// The block device that the file system of a path is on, as major and minor; none where there is
+/// none.
+///
+/// # Errors
+///
+/// The path is not there, or the mount table cannot be read.
+#[cfg(feature = "repart")]
+pub fn device(ctx: &Ctx, path: &Path) -> Result<Option<(u32, u32)>> {
+    backing(ctx, path)
+}
+
+/// The node of a block device.
+///
+/// # Errors
+///
+/// The kernel does not know it.
+#[cfg(feature = "repart")]
+pub fn device_node(ctx: &Ctx, (major, minor): (u32, u32)) -> Result<PathBuf> {
+    node(&ctx.sys(format!("dev/block/{major}:{minor}")))
+}
+
+/// The partitions that a device is or lies on: all of them, the data's and the hash tree's of
+/// dm-verity alike.
+///
+/// # Errors
+///
+/// Sysfs cannot be read.
+#[cfg(feature = "repart")]
+pub fn partitions_below(ctx: &Ctx, device: (u32, u32)) -> Result<Vec<Below>> {
+    let mut found = Vec::new();
+    let mut todo = vec![(device, 0)];
+    while let Some(((major, minor), layer)) = todo.pop() {
+        let dir = ctx.sys(format!("dev/block/{major}:{minor}"));
+        let failed = || format!("Failed to read '{}'", dir.display());
+        let dir = fs::canonicalize(&dir).context(failed)?;
+        let number = fs::read_to_string(dir.join("partition")).ok();
+        if let Some(number) = number.and_then(|text| text.trim().parse().ok()) {
+            let disk = node(dir.parent().ok_or_else(not_on_partition)?)?;
+            found.push(Below { node: node(&dir)?, disk, number });
+            continue;
+        }
+        if layer == LAYERS_MAX {
+            continue;
+        }
+        let slaves = fs::read_dir(dir.join("slaves")).into_iter().flatten().flatten();
+        let devices = slaves.filter_map(|slave| {
+            parse_number(fs::read_to_string(slave.path().join("dev")).ok()?.trim())
+        });
+        todo.extend(devices.map(|device| (device, layer + 1)));
+    }
+    found.sort_by(|one, two| one.node.cmp(&two.node));
+    found.dedup();
+    Ok(found)
+}
+
 /// The block device of a file system; none if it has none.
 fn backing(ctx: &Ctx, path: &Path) -> Result<Option<(u32, u32)>> {
     let failed = || format!("Failed to determine block device of file system '{}'", path.display());

@@ -5,6 +5,8 @@
 //! [`Disk::sync`]s may be lost, in any order.
 
 pub mod backing;
+#[cfg(feature = "repart")]
+pub mod copy;
 pub mod dissect;
 mod file;
 #[cfg(feature = "repart")]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`alloc`] | where partitions go and how large they become |
 //! | [`candidates`] | disks that partitions can be made on |
+//! | [`apply`] | makes what was planned, contents first and the table last |
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`eltorito`] | what lets an image boot from a CD as well |
@@ -13,6 +14,8 @@
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
 //! | [`report`] | what people and programs are told |
+//! | [`sources`] | what is copied block by block |
+//! | [`split`] | each partition as a file of its own |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
 //!
 //! A run plans first: definitions, the target's table and the sizes of what is copied go in, and a
@@ -22,6 +25,7 @@
 //! Documents: systemd-repart(8) and repart.d(5) of systemd 262.
 
 pub mod alloc;
+pub mod apply;
 pub mod candidates;
 pub mod contents;
 pub mod definitions;
@@ -32,4 +36,6 @@ pub mod members;
 pub mod model;
 pub mod planner;
 pub mod report;
+pub mod sources;
+pub mod split;
 pub mod target;

@@ -477,6 +477,8 @@ pub struct Options {
     pub defers_empty: bool,
     /// `--defer-partitions-factory-reset=`.
     pub defers_factory_reset: bool,
+    /// The root is not the machine's, but nobody named it: the initrd found it.
+    pub is_root_found: bool,
     /// `--copy-source=`.
     pub copy_source: Option<PathBuf>,
     /// `--copy-from=`.
@@ -656,6 +658,8 @@ pub struct Blocks {
     pub len: Option<u64>,
     /// It is a temporary file of this run, made by `Minimize=`.
     pub is_temporary: bool,
+    /// The root hash of the hash tree that it is; what it protects is not to be hashed again.
+    pub root_hash: Option<[u8; 32]>,
 }
 
 impl Definition {

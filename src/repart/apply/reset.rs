@@ -1,0 +1,75 @@
+//! Factory reset: marked partitions go, and come back empty.
+
+use super::{Observer, Phase, check};
+use crate::ctx::Ctx;
+use crate::disk;
+use crate::error::{Context as _, Result};
+use crate::log::NOTICE;
+use crate::repart::members;
+use crate::repart::model::{Definition, Options};
+use crate::repart::target::Target;
+
+/// The existing partitions that are marked for it, in the order of their numbers.
+fn marked(target: &Target, definitions: &[Definition]) -> Vec<crate::format::gpt::Partition> {
+    let Some(table) = target.table.as_ref().filter(|_| !target.is_from_scratch) else {
+        return Vec::new();
+    };
+    let partitions: Vec<_> = table.partitions().collect();
+    let (matched, _) = members::match_up(definitions, &partitions);
+    let pairs = definitions.iter().zip(matched);
+    let mut marked: Vec<_> = pairs
+        .filter(|(definition, _)| definition.is_factory_reset)
+        .filter_map(|(_, partition)| partition)
+        .collect();
+    marked.sort_by_key(|partition| partition.number);
+    marked
+}
+
+/// True if there is something that a factory reset would delete. `definitions` are those that are
+/// not left out.
+pub fn can_factory_reset(target: &Target, definitions: &[Definition]) -> bool {
+    !marked(target, definitions).is_empty()
+}
+
+/// Deletes the partitions that are marked for it from the table, on the disk as well as in
+/// `target`; the run that follows makes them anew. `definitions` are those that are not left out.
+/// How many were deleted is returned.
+///
+/// DIFFERS: the peer deletes mounted partitions, too, and discards what is in them.
+///
+/// # Errors
+///
+/// One of them is in use, in which case nothing has changed; or the table cannot be written.
+pub fn factory_reset(
+    ctx: &Ctx,
+    target: &mut Target,
+    definitions: &[Definition],
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<usize> {
+    if options.is_dry_run {
+        log::info!(target: NOTICE, "Refusing to factory reset, please re-run with --dry-run=no.");
+        return Ok(0);
+    }
+    log::info!("Applying factory reset.");
+    let marked = marked(target, definitions);
+    let Some(mut table) = target.table.clone().filter(|_| !marked.is_empty()) else {
+        log::info!("Factory reset requested, but no partitions to delete found.");
+        return Ok(0);
+    };
+    let lost: Vec<_> = marked.iter().filter_map(|partition| table.extent(partition)).collect();
+    check::refuse_users(ctx, target, &lost)?;
+    for partition in &marked {
+        let number = partition.number;
+        log::info!("Removing partition {} for factory reset.", number.saturating_sub(1));
+        let failed = || format!("Failed to remove partition {}", number.saturating_sub(1));
+        table.remove(number).context(failed)?;
+        target.disk.remove_partition(number).context(failed)?;
+    }
+    observer.phase(Phase::WritingTable, None, None);
+    target.begin();
+    disk::table::write(&*target.disk, &target.path, &table)?;
+    target.table = Some(table);
+    log::info!("Successfully deleted {} partitions.", marked.len());
+    Ok(marked.len())
+}
