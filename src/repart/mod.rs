@@ -3,14 +3,15 @@
 //! | Module | Job |
 //! |---|---|
 //! | [`alloc`] | where partitions go and how large they become |
-//! | [`candidates`] | disks that partitions can be made on |
 //! | [`apply`] | makes what was planned, contents first and the table last |
+//! | [`candidates`] | disks that partitions can be made on |
 //! | [`contents`] | what goes into a file system |
 //! | [`definitions`] | from files to definitions |
 //! | [`eltorito`] | what lets an image boot from a CD as well |
 //! | [`fstab`] | fstab and crypttab for what was made |
 //! | [`identity`] | UUIDs, labels and attribute bits |
 //! | [`members`] | which definition an existing partition belongs to |
+//! | [`minimise`] | contents that are made first, to know how small they are |
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
 //! | [`report`] | what people and programs are told |
@@ -33,6 +34,7 @@ pub mod eltorito;
 pub mod fstab;
 pub mod identity;
 pub mod members;
+pub mod minimise;
 pub mod model;
 pub mod planner;
 pub mod report;
