@@ -105,6 +105,11 @@ impl Error {
         &self.0.hints
     }
 
+    /// The file, and the line in it, that the error is about.
+    pub fn place(&self) -> Option<(&Path, Option<u32>)> {
+        self.0.place.as_ref().map(|(path, line)| (path.as_path(), *line))
+    }
+
     /// The errno of the failure or of its innermost cause.
     pub fn errno(&self) -> Option<i32> {
         self.0.errno

@@ -17,28 +17,109 @@ pub enum Escapes {
 /// # Errors
 /// A quote is not closed, a backslash stands at the end, or an escape is not one.
 pub fn split(text: &str, escapes: Escapes) -> Result<Vec<String>, Bad> {
-    let mut words = Vec::new();
-    let mut word: Option<Vec<u8>> = None;
+    Words::new(text, escapes).collect()
+}
+
+/// The words of [`split`], one by one, so that those before a bad one can be used. Nothing follows
+/// an error.
+#[derive(Clone, Debug)]
+pub struct Words<'a> {
+    rest: &'a str,
+    escapes: Escapes,
+}
+
+impl<'a> Words<'a> {
+    /// From the beginning of a text.
+    pub fn new(text: &'a str, escapes: Escapes) -> Self {
+        Self { rest: text, escapes }
+    }
+}
+
+const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
+
+impl Iterator for Words<'_> {
+    type Item = Result<String, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = std::mem::take(&mut self.rest).trim_start_matches(BLANK);
+        if rest.is_empty() {
+            return None;
+        }
+        Some(take(rest, &BLANK, true, Some(self.escapes)).map(|(word, rest)| {
+            self.rest = rest.unwrap_or_default();
+            word
+        }))
+    }
+}
+
+/// Parts of a value between separators. Two separators in a row have an empty field between them;
+/// an empty text has no fields at all. Nothing follows an error.
+#[derive(Clone, Debug)]
+pub struct Fields<'a> {
+    rest: Option<&'a str>,
+    separator: char,
+    has_quotes: bool,
+    escapes: Option<Escapes>,
+}
+
+impl<'a> Fields<'a> {
+    /// Without quotes; backslashes are escapes or nothing special.
+    pub fn plain(text: &'a str, separator: char, escapes: Option<Escapes>) -> Self {
+        let rest = Some(text).filter(|text| !text.is_empty());
+        Self { rest, separator, has_quotes: false, escapes }
+    }
+
+    /// With quotes and escapes.
+    pub fn quoted(text: &'a str, separator: char, escapes: Escapes) -> Self {
+        Self { has_quotes: true, ..Self::plain(text, separator, Some(escapes)) }
+    }
+
+    /// What comes behind the fields that were taken; none at the end.
+    pub fn rest(&self) -> Option<&'a str> {
+        self.rest
+    }
+}
+
+impl Iterator for Fields<'_> {
+    type Item = Result<String, Bad>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.rest.take()?;
+        Some(take(rest, &[self.separator], self.has_quotes, self.escapes).map(|(word, rest)| {
+            self.rest = rest;
+            word
+        }))
+    }
+}
+
+/// Everything up to a separator, and what is behind it if there is one.
+fn take<'a>(
+    text: &'a str,
+    separators: &[char],
+    has_quotes: bool,
+    escapes: Option<Escapes>,
+) -> Result<(String, Option<&'a str>), Bad> {
+    let mut word = Vec::new();
     let mut quote: Option<char> = None;
     let mut letters = text.chars();
+    let mut rest = None;
     while let Some(letter) = letters.next() {
-        match (letter, quote) {
-            ('\\', _) => unescape(&mut letters, escapes, word.get_or_insert_default())?,
-            (letter, Some(open)) if letter == open => quote = None,
-            (letter, Some(_)) => push(word.get_or_insert_default(), letter),
-            ('"' | '\'', None) => {
-                quote = Some(letter);
-                word.get_or_insert_default();
+        match (letter, quote, escapes) {
+            ('\\', _, Some(escapes)) => unescape(&mut letters, escapes, &mut word)?,
+            (letter, Some(open), _) if letter == open => quote = None,
+            (letter, Some(_), _) => push(&mut word, letter),
+            ('"' | '\'', None, _) if has_quotes => quote = Some(letter),
+            (letter, None, _) if separators.contains(&letter) => {
+                rest = Some(letters.as_str());
+                break;
             }
-            (' ' | '\t' | '\n' | '\r', None) => words.extend(word.take()),
-            (letter, None) => push(word.get_or_insert_default(), letter),
+            (letter, None, _) => push(&mut word, letter),
         }
     }
     if quote.is_some() {
         return Err(Bad::Invalid);
     }
-    words.extend(word);
-    words.into_iter().map(|word| String::from_utf8(word).map_err(|_| Bad::Invalid)).collect()
+    Ok((String::from_utf8(word).map_err(|_| Bad::Invalid)?, rest))
 }
 
 fn push(word: &mut Vec<u8>, letter: char) {
@@ -121,5 +202,28 @@ mod tests {
         {
             assert_eq!(c(bad), Err(Bad::Invalid), "{bad}");
         }
+    }
+
+    #[test]
+    fn words_before_a_bad_one_are_there() {
+        let words: Vec<_> = Words::new("/a  b \"c", Escapes::Plain).collect();
+        assert_eq!(words, [Ok("/a".to_owned()), Ok("b".to_owned()), Err(Bad::Invalid)]);
+    }
+
+    #[test]
+    fn fields_may_be_empty_and_know_what_is_behind_them() {
+        let all = |text| Fields::plain(text, ':', Some(Escapes::C)).collect::<Vec<_>>();
+        let ok = |words: &[&str]| words.iter().map(|w| Ok((*w).to_owned())).collect::<Vec<_>>();
+        assert_eq!(all("a:b"), ok(&["a", "b"]));
+        assert_eq!(all("a::"), ok(&["a", "", ""]));
+        assert_eq!(all(":"), ok(&["", ""]));
+        assert_eq!(all(""), ok(&[]));
+        assert_eq!(all("\"a b\":c"), ok(&["\"a b\"", "c"]));
+        assert_eq!(all("a\\x3ab:c"), ok(&["a:b", "c"]));
+        assert_eq!(all("a:b\\:c"), [Ok("a".to_owned()), Err(Bad::Invalid)]);
+        let quoted: Vec<_> = Fields::quoted("\"a:b\":c", ':', Escapes::C).collect();
+        assert_eq!(quoted, ok(&["a:b", "c"]));
+        let mut fields = Fields::plain("a:b:c", ':', None);
+        assert_eq!((fields.next(), fields.rest()), (Some(Ok("a".to_owned())), Some("b:c")));
     }
 }

@@ -7,7 +7,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
-use super::model::{Definition, VerityRole};
+use super::model::{Definition, Origin, VerityRole};
 use crate::format::bytes;
 use crate::format::gpt::{FLAG_GROW_FS, FLAG_NO_AUTO, FLAG_READ_ONLY, types};
 
@@ -83,6 +83,10 @@ pub fn configured_label(definition: &Definition) -> Option<&str> {
 /// `Flags=` loses all of them, and it sets the grow bit where a definition says
 /// `GrowFileSystem=no` and on placeholders, which have no file system.
 pub fn flags(definition: &Definition) -> (u64, Vec<String>) {
+    // A copy is what its original is, whatever its type knows.
+    if matches!(definition.origin, Origin::Disk { .. }) {
+        return (definition.flags, Vec::new());
+    }
     let designator = types::designator(definition.type_uuid);
     let is_read_only_by_role = definition.is_verity(VerityRole::Data)
         || definition.is_verity(VerityRole::Signature)

@@ -373,6 +373,17 @@ pub enum Filter {
     Exclude(Vec<Uuid>),
 }
 
+impl Filter {
+    /// True if definitions of this type count.
+    pub fn wants(&self, type_uuid: Uuid) -> bool {
+        match self {
+            Self::All => true,
+            Self::Include(types) => types.contains(&type_uuid),
+            Self::Exclude(types) => !types.contains(&type_uuid),
+        }
+    }
+}
+
 /// `--make-ddi=`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ddi {

@@ -85,6 +85,46 @@ pub fn name(type_uuid: Uuid) -> Option<String> {
     Some(format!("{prefix}-{arch}{suffix}"))
 }
 
+/// The label of a partition if nothing else gives it one.
+pub fn default_label(type_uuid: Uuid) -> String {
+    name(type_uuid).unwrap_or_else(|| "linux".to_owned())
+}
+
+/// The type that is to another architecture (by its usual name) what this one is to its own. Types
+/// that are the same everywhere stay, and so do all if the architecture has no types.
+pub fn for_architecture(type_uuid: Uuid, arch: &str) -> Uuid {
+    let id = type_uuid.as_u128();
+    let kind = ARCHES.iter().find_map(|(_, ids)| ids.iter().position(|known| *known == id));
+    let wanted = ARCHES.iter().find(|(names, _)| names.first() == Some(&arch));
+    kind.and_then(|kind| wanted?.1.get(kind)).map_or(type_uuid, |id| Uuid::from_u128(*id))
+}
+
+/// The word for what a file system is for, whatever its architecture; none for types that hold no
+/// file system which has a usual place.
+pub fn purpose(type_uuid: Uuid) -> Option<&'static str> {
+    let id = type_uuid.as_u128();
+    if let Some((_, (prefix, suffix, _))) = find(id) {
+        return Some(prefix).filter(|_| suffix.is_empty());
+    }
+    let (name, _, kind) = OTHERS.iter().find(|row| row.1 == id)?;
+    matches!(kind, Designator::Esp | Designator::Xbootldr | Designator::Data).then_some(*name)
+}
+
+/// Where file systems of this type are usually mounted; empty where there is no such place.
+pub fn mount_points(type_uuid: Uuid) -> &'static [&'static str] {
+    match purpose(type_uuid) {
+        Some("root") => &["/"],
+        Some("usr") => &["/usr"],
+        Some("home") => &["/home"],
+        Some("srv") => &["/srv"],
+        Some("var") => &["/var"],
+        Some("tmp") => &["/var/tmp"],
+        Some("esp") => &["/efi", "/boot"],
+        Some("xbootldr") => &["/boot"],
+        _ => &[],
+    }
+}
+
 /// What a type is for.
 pub fn designator(type_uuid: Uuid) -> Designator {
     let id = type_uuid.as_u128();
@@ -129,7 +169,17 @@ const NATIVE: (Option<&str>, Option<&str>) = if cfg!(target_arch = "x86_64") {
 } else if cfg!(target_arch = "arm") {
     (Some("arm"), None)
 } else if cfg!(target_arch = "riscv64") {
-    (Some("riscv64"), None)
+    (Some("riscv64"), Some("riscv32"))
+} else if cfg!(target_arch = "riscv32") {
+    (Some("riscv32"), None)
+} else if cfg!(target_arch = "loongarch64") {
+    (Some("loongarch64"), None)
+} else if cfg!(target_arch = "s390x") {
+    (Some("s390x"), None)
+} else if cfg!(all(target_arch = "powerpc64", target_endian = "little")) {
+    (Some("ppc64-le"), Some("ppc"))
+} else if cfg!(target_arch = "powerpc64") {
+    (Some("ppc64"), Some("ppc"))
 } else {
     (None, None)
 };
@@ -444,5 +494,40 @@ mod tests {
             assert_eq!(found, (no_auto, read_only, grow_fs), "{name}");
             assert_eq!(kind.is_verity_sig(), name.ends_with("-sig"), "{name}");
         }
+    }
+
+    // Expectations from systemd-repart 262.1 with --architecture=arm64.
+    #[test]
+    fn every_type_of_an_architecture_has_one_of_another() {
+        for (from, to) in [
+            ("root-x86-64", "root-arm64"),
+            ("root-x86", "root-arm64"),
+            ("root-x86-64-verity", "root-arm64-verity"),
+            ("usr-riscv64", "usr-arm64"),
+            ("usr-s390x-verity-sig", "usr-arm64-verity-sig"),
+            ("home", "home"),
+            ("linux-generic", "linux-generic"),
+        ] {
+            let (from, to) = (by_name(from).unwrap(), by_name(to).unwrap());
+            assert_eq!(for_architecture(from, "arm64"), to);
+            assert_eq!(for_architecture(from, "sparc"), from);
+        }
+        assert_eq!(for_architecture(Uuid::nil(), "arm64"), Uuid::nil());
+    }
+
+    #[test]
+    fn file_systems_have_usual_places_and_others_none() {
+        let places = |name| mount_points(by_name(name).unwrap());
+        assert_eq!(places("root-arm64"), ["/"]);
+        assert_eq!(places("usr-x86-64"), ["/usr"]);
+        assert_eq!(places("esp"), ["/efi", "/boot"]);
+        assert_eq!(places("tmp"), ["/var/tmp"]);
+        for name in ["root-arm64-verity", "usr-arm64-verity-sig", "swap", "linux-generic"] {
+            assert!(places(name).is_empty(), "{name}");
+            assert_eq!(purpose(by_name(name).unwrap()), None, "{name}");
+        }
+        assert_eq!(purpose(by_name("root-arm").unwrap()), Some("root"));
+        assert_eq!(default_label(by_name("root-amd64").unwrap()), "root-x86-64");
+        assert_eq!(default_label(Uuid::nil()), "linux");
     }
 }
