@@ -163,7 +163,8 @@ impl Case {
     }
 
     fn table(&self) -> Value {
-        let done = Command::new("sfdisk").arg("--json").arg(self.path("disk.raw")).output().unwrap();
+        let done =
+            Command::new("sfdisk").arg("--json").arg(self.path("disk.raw")).output().unwrap();
         let text = String::from_utf8(done.stdout).unwrap();
         let found: Value = serde_json::from_str(&text).expect(&text);
         found["partitiontable"].clone()

@@ -15,6 +15,7 @@
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
 //! | [`report`] | what people and programs are told |
+//! | [`run`] | all of it in order |
 //! | [`sources`] | what is copied block by block |
 //! | [`split`] | each partition as a file of its own |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
@@ -38,6 +39,7 @@ pub mod minimise;
 pub mod model;
 pub mod planner;
 pub mod report;
+pub mod run;
 pub mod sources;
 pub mod split;
 pub mod target;
