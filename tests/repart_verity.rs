@@ -250,3 +250,188 @@ fn progress_never_goes_back_and_ends_with_everything() {
     assert!(seen.is_sorted() && seen.iter().all(|bytes| *bytes <= size));
     assert_eq!(seen.last(), Some(&size));
 }
+
+#[cfg(feature = "verity-sign")]
+mod signatures {
+    use super::*;
+    use slipway::crypto::cms::{Certificate, SIGNATURE_AREA, Signer, signature_area};
+
+    const ROOT: &str = "3767db040987f180083c9c948f54888bf11c3672e6ea1deb443659b3d43d50e9";
+
+    fn vectors(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/verity-sig").join(name)
+    }
+
+    #[test]
+    fn a_signature_partition_is_the_peers_byte_for_byte() {
+        let root: [u8; 32] = unhex(ROOT).unwrap();
+        for certificate in ["c.pem", "c.der"] {
+            let certificate = Certificate::load(&vectors(certificate)).unwrap();
+            let signer = Signer::load(certificate, &vectors("k.pem")).unwrap();
+            let signature = signer.sign(ROOT.as_bytes()).unwrap();
+            let area = signature_area(&root, signer.certificate(), &signature).unwrap();
+            assert_eq!(area.len(), SIGNATURE_AREA);
+            let expected = std::fs::read(vectors("signature.json")).unwrap();
+            let (text, rest) = area.split_at(expected.len());
+            assert_eq!(String::from_utf8_lossy(text), String::from_utf8_lossy(&expected));
+            assert!(rest.iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn a_signature_that_is_too_long_is_refused() {
+        let certificate = Certificate::load(&vectors("c.pem")).unwrap();
+        assert!(signature_area(&[0; 32], &certificate, &vec![0; 11_000]).is_ok());
+        let err = signature_area(&[0; 32], &certificate, &vec![0; 13_000]).unwrap_err();
+        assert_eq!(err.errno(), Some(rustix::io::Errno::TOOBIG.raw_os_error()));
+    }
+
+    /// Makes a key and a certificate with openssl; false where there is none.
+    fn make(bench: &Bench, name: &str, key: &[&str]) {
+        let (key_file, certificate) = (format!("{name}.key"), format!("{name}.crt"));
+        let mut args = vec!["genpkey", "-out", &key_file];
+        args.extend(key);
+        assert!(bench.run("openssl", &args).status.success());
+        let subject = format!("/O=\u{dc}/CN={name}");
+        let args =
+            ["req", "-x509", "-new", "-key", &key_file, "-out", &certificate, "-subj", &subject];
+        let ran = bench.run("openssl", &args);
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
+    const RSA_2048: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"];
+    const RSA_1024: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"];
+    const RSA_4096: &[&str] = &["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:4096"];
+    const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    const P384: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"];
+    const P521: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"];
+
+    fn signer(bench: &Bench, certificate: &str, key: &str) -> slipway::error::Result<Signer> {
+        Signer::load(Certificate::load(&bench.path(certificate))?, &bench.path(key))
+    }
+
+    #[test]
+    fn openssl_verifies_what_we_sign() {
+        if !has("openssl", "openssl_verifies_what_we_sign") {
+            return;
+        }
+        let bench = Bench::new();
+        std::fs::write(bench.path("content"), ROOT).unwrap();
+        std::fs::write(bench.path("other"), ROOT.replace('3', "4")).unwrap();
+        for (name, kind) in [("rsa", RSA_2048), ("big", RSA_4096), ("p256", P256), ("p384", P384)] {
+            make(&bench, name, kind);
+            let (certificate, key) = (format!("{name}.crt"), format!("{name}.key"));
+            let old = format!("{name}.old");
+            let ran = bench.run("openssl", &["pkey", "-in", &key, "-traditional", "-out", &old]);
+            assert!(ran.status.success(), "{ran:?}");
+            let text = std::fs::read_to_string(bench.path(&old)).unwrap();
+            assert!(text.starts_with("-----BEGIN RSA ") || text.starts_with("-----BEGIN EC "));
+            for key in [&key, &old] {
+                let signature =
+                    signer(&bench, &certificate, key).unwrap().sign(ROOT.as_bytes()).unwrap();
+                std::fs::write(bench.path("sig"), signature).unwrap();
+                for (tool, content) in [("cms", "content"), ("smime", "content"), ("cms", "other")]
+                {
+                    let ran = bench.run(
+                        "openssl",
+                        &[
+                            tool,
+                            "-verify",
+                            "-binary",
+                            "-inform",
+                            "DER",
+                            "-in",
+                            "sig",
+                            "-content",
+                            content,
+                            "-CAfile",
+                            &certificate,
+                            "-purpose",
+                            "any",
+                            "-out",
+                            "/dev/null",
+                        ],
+                    );
+                    assert_eq!(ran.status.success(), content == "content", "{name}: {ran:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_cannot_sign_are_named() {
+        if !has("openssl", "keys_that_cannot_sign_are_named") {
+            return;
+        }
+        let bench = Bench::new();
+        for (name, kind) in [
+            ("rsa", RSA_2048),
+            ("other", RSA_2048),
+            ("p256", P256),
+            ("q256", P256),
+            ("weak", RSA_1024),
+            ("p521", P521),
+        ] {
+            make(&bench, name, kind);
+        }
+        let encrypt =
+            ["pkcs8", "-topk8", "-in", "rsa.key", "-passout", "pass:x", "-out", "enc.key"];
+        assert!(bench.run("openssl", &encrypt).status.success());
+        let encrypt = [
+            "rsa",
+            "-aes128",
+            "-traditional",
+            "-in",
+            "rsa.key",
+            "-passout",
+            "pass:x",
+            "-out",
+            "enc.old",
+        ];
+        assert!(bench.run("openssl", &encrypt).status.success());
+        let refusal = |certificate: &str, key: &str| {
+            let err = signer(&bench, certificate, key).err().unwrap();
+            let dir = format!("{}/", bench.dir.path().display());
+            (err.to_string().replace(&dir, ""), err.hints().len())
+        };
+        for (certificate, key, message) in [
+            ("rsa.crt", "other.key", "The private key does not match the certificate"),
+            ("p256.crt", "q256.key", "The private key does not match the certificate"),
+            ("p256.crt", "rsa.key", "The private key does not match the certificate"),
+            ("rsa.crt", "p256.key", "The private key does not match the certificate"),
+            ("weak.crt", "weak.key", "It cannot be used: RSA keys need 2048 bits or more"),
+            (
+                "p521.crt",
+                "p521.key",
+                "It cannot be used: neither an RSA key nor one of P-256 or P-384",
+            ),
+            ("rsa.crt", "rsa.crt", "It holds no private key in PEM"),
+            ("rsa.crt", "none", "No such file or directory"),
+        ] {
+            let message = format!("Failed to load private key from {key}: {message}");
+            assert_eq!(refusal(certificate, key), (message, 0));
+        }
+        for key in ["enc.key", "enc.old"] {
+            let message =
+                format!("Failed to load private key from {key}: The private key is encrypted");
+            assert_eq!(refusal("rsa.crt", key), (message, 1));
+        }
+        assert_eq!(
+            refusal("rsa.key", "rsa.key").0,
+            "Failed to load X.509 certificate from rsa.key: not an X.509 certificate"
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_refused_wherever_it_is_cut() {
+        use slipway::format::x509;
+        let der = std::fs::read(vectors("c.der")).unwrap();
+        let whole = x509::Certificate::decode(&der).unwrap();
+        assert_eq!(whole.kind, x509::KeyKind::Rsa);
+        for len in 0..der.len() {
+            assert_eq!(x509::Certificate::decode(&der[..len]), Err(x509::Error::NotCertificate));
+        }
+        let longer = [&der[..], &[0]].concat();
+        assert!(x509::Certificate::decode(&longer).is_err());
+    }
+}

@@ -1,7 +1,15 @@
 //! Hashes, text forms of bytes, and the OpenPGP policy.
 
+#[cfg(feature = "repart")]
+pub mod cms;
+#[cfg(feature = "repart")]
+pub mod files;
 pub mod hash;
 pub mod openpgp;
+#[cfg(feature = "repart")]
+pub mod pem;
+#[cfg(feature = "repart")]
+pub mod secret;
 pub mod text;
 #[cfg(feature = "repart")]
 pub mod verity;

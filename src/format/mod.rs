@@ -3,6 +3,8 @@
 pub(crate) mod bytes;
 mod crc32;
 #[cfg(feature = "repart")]
+pub mod der;
+#[cfg(feature = "repart")]
 pub mod fat;
 pub mod glob;
 pub mod gpt;
@@ -25,5 +27,7 @@ pub mod uevent;
 #[cfg(feature = "repart")]
 pub mod verity;
 pub mod version;
+#[cfg(feature = "repart")]
+pub mod x509;
 #[cfg(feature = "imds")]
 pub mod yaml;
