@@ -5,9 +5,11 @@ mod program;
 pub mod swap;
 pub mod tree;
 pub mod vfat;
+mod walk;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use uuid::Uuid;
 
@@ -41,6 +43,13 @@ pub struct Spec {
     pub tree: Option<Tree>,
     /// `--offline=`: whether mounts and loop devices must not, or must, be used.
     pub is_offline: Option<bool>,
+}
+
+impl Spec {
+    /// The time of what is made rather than copied.
+    fn epoch(&self, ctx: &Ctx) -> SystemTime {
+        self.tree.as_ref().and_then(|tree| tree.request().epoch).unwrap_or_else(|| ctx.now())
+    }
 }
 
 /// How files are compressed.
@@ -99,7 +108,14 @@ impl Drop for Minimal {
 ///
 /// A program that is missing or too old, files that cannot be read or whose owners cannot be kept.
 pub fn check(ctx: &Ctx, spec: &Spec) -> Result<()> {
-    find(ctx, &spec.file_system).map(|_| ())
+    find(ctx, &spec.file_system)?;
+    if let Some(tree) = &spec.tree {
+        let entries = walk::entries(tree.request())?;
+        if spec.file_system == "vfat" {
+            vfat::size_needed(&fat_settings(ctx, spec), &fat_items(ctx, spec, &entries))?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a file system that fills `target`, with what is to be in it. Nothing is synced.
@@ -108,12 +124,64 @@ pub fn check(ctx: &Ctx, spec: &Spec) -> Result<()> {
 ///
 /// As [`check`], and those of the program and of writing.
 pub fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
-    check(ctx, spec)?;
-    Err(Error::new(format!(
-        "Making {} file systems of {} bytes is not supported.",
-        spec.file_system,
-        target.size_bytes()
-    )))
+    match spec.file_system.as_str() {
+        "vfat" => {
+            let entries = match &spec.tree {
+                Some(tree) => walk::entries(tree.request())?,
+                None => Vec::new(),
+            };
+            let items = fat_items(ctx, spec, &entries);
+            vfat::make(target, &fat_settings(ctx, spec), &items, &mut |_, _| ())
+        }
+        "swap" => {
+            let page_size = u32::try_from(rustix::param::page_size()).unwrap_or(4096);
+            let settings = swap::Settings { uuid: spec.uuid, label: &spec.label, page_size };
+            swap::make(target, &settings)
+        }
+        _ => {
+            check(ctx, spec)?;
+            Err(Error::new(format!(
+                "Making {} file systems of {} bytes is not supported.",
+                spec.file_system,
+                target.size_bytes()
+            )))
+        }
+    }
+}
+
+fn fat_settings<'a>(ctx: &Ctx, spec: &'a Spec) -> vfat::Settings<'a> {
+    let [a, b, c, d, ..] = spec.uuid.into_bytes();
+    vfat::Settings {
+        volume_id: u32::from_be_bytes([a, b, c, d]),
+        label: &spec.label,
+        sector_size: spec.sector_size,
+        now: seconds(spec.epoch(ctx)),
+    }
+}
+
+/// What FAT can hold of a tree; the rest is named.
+fn fat_items(ctx: &Ctx, spec: &Spec, entries: &[walk::Entry]) -> Vec<vfat::Item> {
+    let now = seconds(spec.epoch(ctx));
+    let item = |entry: &walk::Entry| {
+        let source = match (&entry.kind, &entry.source) {
+            (walk::Kind::Directory, _) => None,
+            (walk::Kind::File(len), Some((path, _))) => Some((path.clone(), *len)),
+            _ => {
+                log::warn!("FAT cannot hold '/{}', skipping.", entry.path.display());
+                return None;
+            }
+        };
+        // The root directory has neither a name nor times.
+        let is_root = entry.path.as_os_str().is_empty();
+        let modified = entry.modified(now);
+        (!is_root).then(|| vfat::Item { path: entry.path.clone(), source, modified })
+    };
+    entries.iter().filter_map(item).collect()
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// Makes a file system as small as its contents allow (`Minimize=`), in a temporary file.

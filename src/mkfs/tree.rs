@@ -63,6 +63,11 @@ impl Tree {
         Ok(Self { request })
     }
 
+    /// What was asked for.
+    pub(super) fn request(&self) -> &Request {
+        &self.request
+    }
+
     /// True if the file system is going to be empty.
     pub fn is_empty(&self) -> bool {
         let request = &self.request;
