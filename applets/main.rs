@@ -12,6 +12,8 @@ mod imds;
 mod imds_generator;
 #[cfg(feature = "imds")]
 mod imdsd;
+#[cfg(feature = "repart")]
+mod repart;
 mod slipway;
 #[cfg(feature = "update")]
 mod update;
@@ -32,6 +34,8 @@ static APPLETS: &[&Applet] = &[
     &imds_generator::APPLET,
     #[cfg(feature = "imds")]
     &imdsd::APPLET,
+    #[cfg(feature = "repart")]
+    &repart::APPLET,
     &slipway::APPLET,
     #[cfg(feature = "update")]
     &update::APPLET,

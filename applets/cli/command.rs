@@ -162,7 +162,7 @@ impl Command {
     /// A short option that stands for long ones, shown after the option `after`. Because it is
     /// rewritten in its place, the last of `-j --json=off` wins. The value `auto` becomes `pretty`
     /// on a terminal and `short` elsewhere.
-    #[cfg(any(feature = "varlinkctl", feature = "imds", test))]
+    #[cfg(any(feature = "varlinkctl", feature = "imds", feature = "repart", test))]
     #[must_use]
     pub(crate) fn shorthand(
         mut self,

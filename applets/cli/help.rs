@@ -48,7 +48,11 @@ fn section(text: &mut String, title: &str, rows: &[(String, String)], left: usiz
     text.push_str(&format!("\n{title}:\n"));
     for (name, about) in rows {
         let names = wrap(name, left, "  ");
-        let abouts = wrap(about, WIDTH - left - 3, "");
+        let mut abouts = wrap(about, WIDTH - left - 3, "");
+        if names.iter().any(|name| columns(name) > left) {
+            // One long word: there is no room beside it.
+            abouts.insert(0, String::new());
+        }
         for at in 0..names.len().max(abouts.len()) {
             let name = names.get(at).map_or("", String::as_str);
             let about = abouts.get(at).map_or("", String::as_str);

@@ -54,8 +54,12 @@
 //! Invariants: an argument may be any bytes and never makes the program panic; the help is at most
 //! 80 columns wide and goes to standard output.
 #![cfg_attr(
+    not(any(test, feature = "update", feature = "repart")),
+    expect(unused_imports, reason = "a build of a few applets needs a part of it")
+)]
+#![cfg_attr(
     not(any(test, feature = "update")),
-    expect(dead_code, unused_imports, reason = "a build of a few applets needs a part of it")
+    expect(dead_code, reason = "a build of a few applets needs a part of it")
 )]
 
 mod command;
@@ -75,7 +79,14 @@ pub(crate) use getopt::Order;
 pub(crate) use help::render as render_help;
 pub(crate) use parse::{parse, parse_order};
 pub(crate) use slipway::out::escape::line as printable;
-#[cfg(any(feature = "varlinkctl", feature = "imds"))]
+#[cfg(any(feature = "varlinkctl", feature = "imds", feature = "repart"))]
 pub(crate) use value::sentence;
 pub(crate) use value::{boolean, json_mode, path};
+#[cfg(any(
+    test,
+    feature = "update",
+    feature = "imds",
+    feature = "varlinkctl",
+    not(feature = "repart")
+))]
 pub(crate) use verb::{Verb, dispatch_verb};

@@ -26,7 +26,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) const SENTENCE: &str = "{sentence}";
 
 /// An error text that is shown as it is.
-#[cfg(any(feature = "varlinkctl", feature = "imds"))]
+#[cfg(any(feature = "varlinkctl", feature = "imds", feature = "repart"))]
 pub(crate) fn sentence(text: &str) -> String {
     format!("{SENTENCE}{text}")
 }

@@ -10,12 +10,14 @@
 //! | [`eltorito`] | what lets an image boot from a CD as well |
 //! | [`fstab`] | fstab and crypttab for what was made |
 //! | [`identity`] | UUIDs, labels and attribute bits |
+//! | [`initrd`] | which system an initrd works on |
 //! | [`members`] | which definition an existing partition belongs to |
 //! | [`minimise`] | contents that are made first, to know how small they are |
 //! | [`model`] | what definitions and options say, and the plan |
 //! | [`planner`] | all of the above: from definitions and a table to a plan or a refusal |
 //! | [`report`] | what people and programs are told |
 //! | [`run`] | all of it in order |
+//! | [`service`] | `io.systemd.Repart` |
 //! | [`sources`] | what is copied block by block |
 //! | [`split`] | each partition as a file of its own |
 //! | [`target`] | what is partitioned: found, opened, locked, its table read |
@@ -34,12 +36,14 @@ pub mod definitions;
 pub mod eltorito;
 pub mod fstab;
 pub mod identity;
+pub mod initrd;
 pub mod members;
 pub mod minimise;
 pub mod model;
 pub mod planner;
 pub mod report;
 pub mod run;
+pub mod service;
 pub mod sources;
 pub mod split;
 pub mod target;
