@@ -1,6 +1,7 @@
 //! Making file systems and filling them: with the `mkfs` programs of the host where those exist,
 //! with writers of our own for FAT and swap space.
 
+mod build;
 mod program;
 pub mod swap;
 pub mod tree;
@@ -138,14 +139,7 @@ pub fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
             let settings = swap::Settings { uuid: spec.uuid, label: &spec.label, page_size };
             swap::make(target, &settings)
         }
-        _ => {
-            check(ctx, spec)?;
-            Err(Error::new(format!(
-                "Making {} file systems of {} bytes is not supported.",
-                spec.file_system,
-                target.size_bytes()
-            )))
-        }
+        _ => build::make(ctx, spec, target),
     }
 }
 
