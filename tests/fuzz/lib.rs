@@ -27,6 +27,8 @@ mod metadata;
 mod net;
 #[path = "targets/netlink.rs"]
 mod netlink;
+#[path = "targets/repart.rs"]
+mod repart;
 #[path = "targets/unpack.rs"]
 mod unpack;
 #[path = "targets/userdata.rs"]
@@ -98,6 +100,7 @@ pub const TARGETS: &[Target] = &[
         seeds: format::pattern_seeds,
         words: &["@v", "@u", "@t", "@@", "**/", "/", "\\x40", "@h", "@m", "@s", " "],
     },
+    Target { name: "repart", run: repart::run, seeds: repart::seeds, words: repart::WORDS },
     Target { name: "smbios", run: machine::tables, seeds: machine::tables_seeds, words: &[] },
     Target {
         name: "specifier",
