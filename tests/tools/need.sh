@@ -24,7 +24,7 @@ test) want file file; want xz xz-utils; want zstd zstd; want groff groff-base
       # What partitions are filled with, and what looks at them afterwards.
       want mkfs.vfat dosfstools; want mkfs.ext4 e2fsprogs; want mkfs.btrfs btrfs-progs; want mkfs.xfs xfsprogs
       want mkfs.erofs erofs-utils; want mksquashfs squashfs-tools; want mkfs.f2fs f2fs-tools
-      want mcopy mtools; want sgdisk gdisk; want sfdisk fdisk;; want openssl openssl
+      want mcopy mtools; want sgdisk gdisk; want sfdisk fdisk; want openssl openssl
       # Networks of the tests' own are for root only.
       [ "$(id -u)" != 0 ] || { want ip iproute2; want nsenter util-linux; } ;;
 diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdisk; want gpg gnupg
