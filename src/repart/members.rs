@@ -101,11 +101,17 @@ impl Limits {
     /// The limits of a partition that takes the place of another one, too.
     #[must_use]
     pub fn merged(self, supplement: &Self) -> Self {
-        Self {
-            size: tighter(self.size, supplement.size),
-            padding: tighter(self.padding, supplement.padding),
-            ..self
+        let mut size = tighter(self.size, supplement.size);
+        let mut padding = tighter(self.padding, supplement.padding);
+        // COMPAT(262): no lower bound of the supplement undoes the target's, and a least padding
+        // counts only where both have one.
+        if supplement.size.min.is_none() {
+            size.min = None;
         }
+        if self.padding.min.is_none() || supplement.padding.min.is_none() {
+            padding.min = None;
+        }
+        Self { size, padding, ..self }
     }
 
     /// Least and largest size.

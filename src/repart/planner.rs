@@ -334,6 +334,15 @@ impl Draft {
     }
 
     fn tell(&self, events: &[Event]) {
+        for (index, partition) in self.plan.partitions.iter().enumerate() {
+            let is_supplement = self.supplement_for.get(index).copied().flatten().is_some();
+            if is_supplement && partition.existing.is_some() {
+                log::info!(
+                    "Partition {} already exists on disk, using supplement verbatim.",
+                    self.name(index)
+                );
+            }
+        }
         let priority = |index: usize| {
             let definition =
                 self.plan.partitions.get(index).and_then(|partition| partition.definition.as_ref());

@@ -253,6 +253,8 @@ impl<'a> State<'a> {
         }
         if track.member.existing.is_some() {
             track.is_foreign = true;
+            // A stranger takes nobody's place.
+            track.supplement = None;
             events.push(Event::Ignored(index));
             return;
         }
