@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ::slipway::error::{Error, Result};
 use ::slipway::log::NOTICE;
 use ::slipway::repart::model::{
-    AppendFstab, Ddi, Device, ElTorito, Empty, Filter, ImageSize, KeySource, Options, Seed,
+    AppendFstab, Ddi, Device, ElTorito, Empty, Filter, ImageSize, Options, Seed,
 };
 use uuid::Uuid;
 
@@ -51,6 +51,14 @@ pub(super) fn of(args: &Args) -> Result<Options> {
         Empty::Create => false,
         _ => args.dry_run.unwrap_or(true),
     };
+    let private_key =
+        keys::source(&args.private_key, &args.private_key_source, "private-key", "private key")?;
+    let certificate = keys::source(
+        &args.certificate,
+        &args.certificate_source,
+        "certificate",
+        "X.509 certificate",
+    )?;
     let is_random = ddi.is_some() && args.seed.is_none();
     Ok(Options {
         device: device(args)?,
@@ -78,8 +86,8 @@ pub(super) fn of(args: &Args) -> Result<Options> {
         copy_from: paths(&args.copy_from)?,
         ddi,
         key,
-        private_key: key_source(&args.private_key, &args.private_key_source, "private-key")?,
-        certificate: key_source(&args.certificate, &args.certificate_source, "certificate")?,
+        private_key,
+        certificate,
         join_signatures: args.join_signature.clone(),
         fstab: path(args.generate_fstab.as_ref())?,
         crypttab: path(args.generate_crypttab.as_ref())?,
@@ -138,20 +146,6 @@ fn named(args: &Args) -> Option<&Path> {
         .then_some(device.as_path())
 }
 
-fn key_source(
-    path: &Option<String>,
-    kind: &Option<String>,
-    option: &str,
-) -> Result<Option<KeySource>> {
-    let Some(path) = path else { return Ok(None) };
-    if path.is_empty() {
-        // DIFFERS: the peer aborts.
-        return Err(refuse(&format!("Invalid value '' for --{option}=.")));
-    }
-    let kind = kind.clone().unwrap_or_else(|| "file".to_owned());
-    Ok(Some(KeySource { path: path.clone(), kind }))
-}
-
 fn refuse(text: &str) -> Error {
     Error::new(text).with_errno(22)
 }
@@ -188,7 +182,7 @@ fn check(args: &Args, size: Option<ImageSize>) -> Result<(Option<Ddi>, Empty)> {
         "A path to an image file must be specified when --split is used."
     } else if !args.join_signature.is_empty() && args.certificate.is_none() {
         "Verity signature specified without --certificate=."
-    } else if args.generate_fstab.is_none()
+    } else if path(args.generate_fstab.as_ref())?.is_none()
         && args.append_fstab.is_some_and(|mode| mode != AppendFstab::No)
     {
         let mode = if args.append_fstab == Some(AppendFstab::Auto) { "auto" } else { "replace" };

@@ -206,14 +206,12 @@ pub(super) fn tpm2_pcrs(text: &str) -> Result<String, String> {
             Some("sha512") => Some(Some(128)),
             Some(_) => None,
         };
-        let Some(digits) = digits.filter(|_| is_register) else {
+        let is_hex = hash.is_none_or(|hash| hash.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let Some(digits) = digits.filter(|_| is_register && is_hex) else {
             let shown = printable(text);
             return refuse(format!("Could not parse PCR values from '{shown}': Invalid argument"));
         };
-        let is_hash = |hash: &str| {
-            hash.bytes().all(|digit| digit.is_ascii_hexdigit()) && Some(hash.len()) == digits
-        };
-        if hash.is_some_and(|hash| !is_hash(hash)) {
+        if hash.is_some_and(|hash| Some(hash.len()) != digits) {
             return refuse("Parsed PCR values are not valid.");
         }
     }

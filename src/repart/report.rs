@@ -135,8 +135,11 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> Value {
     table.to_json()
 }
 
+/// Where its definition comes from: a file, or the disk it is copied from.
 fn file(partition: &PartitionPlan) -> Option<&Path> {
-    partition.definition.as_ref().and_then(|definition| definition.path())
+    match &partition.definition.as_ref()?.origin {
+        Origin::File { path, .. } | Origin::Disk { path, .. } => Some(path),
+    }
 }
 
 fn drop_ins(partition: &PartitionPlan) -> Cell<'static> {

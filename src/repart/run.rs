@@ -7,7 +7,7 @@
 use uuid::Uuid;
 
 use super::apply::{self, Applied, Observer, Phase};
-use super::model::{Definition, Device, ImageSize, Options, Plan, Seed};
+use super::model::{Definition, Device, ImageSize, Options, PartitionPlan, Plan, Seed};
 use super::planner::{self, DiskFacts, Draft, Inputs, Measure};
 use super::report::{self, Sink};
 use super::target::{self, Target};
@@ -43,9 +43,9 @@ pub enum Ending {
 pub struct Summary {
     /// How large a disk must be, in bytes.
     pub minimal_size: u64,
-    /// How large it was, in bytes; none for a new image file and for disks that lose everything.
-    pub current_size: Option<u64>,
-    /// How many partitions it has then.
+    /// How large it was, in bytes.
+    pub current_size: u64,
+    /// How many partitions were on it that have been kept.
     pub partitions: usize,
 }
 
@@ -56,13 +56,14 @@ pub struct Summary {
 /// What any of the steps says. Nothing is written unless all that can be checked has been.
 pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Ending> {
     let observer = watchers.observer;
+    let seed = seed(ctx, options);
     let definitions = all_definitions(ctx, options, observer)?;
     observer.phase(Phase::LoadingTable, None, None);
     let mut target = match options.device {
         Device::None => None,
         _ => Some(target::open(ctx, options)?),
     };
-    let mut draft = draft(ctx, options, target.as_ref(), definitions);
+    let mut draft = draft(options, target.as_ref(), definitions, seed);
     if let Some(target) = &mut target {
         let definitions = of_draft(&draft);
         if options.asks_factory_reset {
@@ -88,11 +89,11 @@ pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Endin
     observer.phase(Phase::Placing, None, None);
     let plan = planner::plan(&draft).map_err(|refusal| refusal.tell())?;
     finish(ctx, options, watchers, &mut target, &plan, tables)?;
-    let is_kept = !plan.disk.is_created && !plan.disk.is_from_scratch;
+    let is_there = |partition: &&PartitionPlan| partition.existing.is_some();
     Ok(Ending::Done(Summary {
         minimal_size,
-        current_size: is_kept.then_some(plan.disk.old_size),
-        partitions: plan.partitions.len(),
+        current_size: plan.disk.old_size,
+        partitions: plan.partitions.iter().filter(is_there).count(),
     }))
 }
 
@@ -150,16 +151,16 @@ fn outcome(plan: &Plan, applied: &Applied) -> report::Outcome {
 }
 
 fn draft(
-    ctx: &Ctx,
     options: &Options,
     target: Option<&Target>,
     definitions: Vec<Definition>,
+    seed: Uuid,
 ) -> Draft {
     let disk = match target {
         Some(target) => DiskFacts::of(target, options),
         None => DiskFacts::none(options),
     };
-    Draft::new(Inputs { definitions, disk, seed: seed(ctx, options), options })
+    Draft::new(Inputs { definitions, disk, seed, options })
 }
 
 /// The definitions that count.
@@ -189,12 +190,14 @@ fn prepare(
     observer: &dyn Observer,
     draft: &mut Draft,
 ) -> Result<fstab::Tables> {
-    observer.phase(Phase::OpeningCopyBlockSources, None, None);
     for index in 0..draft.plan.partitions.len() {
         let partition = draft.plan.partitions.get(index);
         // What is there already stays as it is.
         let new = partition.filter(|partition| partition.existing.is_none());
         let Some(definition) = new.and_then(|new| new.definition.as_ref()) else { continue };
+        if definition.copy_blocks.is_some() {
+            observer.phase(Phase::OpeningCopyBlockSources, definition.path(), None);
+        }
         if let Some(source) = sources::resolve(ctx, definition, options)? {
             let measure =
                 Measure { blocks: Some(source.blocks), uuid: source.uuid, content_size: None };

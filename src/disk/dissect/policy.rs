@@ -68,6 +68,10 @@ impl Policy {
     ///
     /// It is none, or one with conditions on file systems.
     pub fn parse(text: &str) -> Result<Self> {
+        let unknown = |what: &str, rule: &str| {
+            Error::new(format!("Unknown partition {what} in image policy: {rule}"))
+                .with_errno(EINVAL)
+        };
         let failed = |why: &str| {
             let why = why.to_owned();
             Error::new(format!("Failed to parse image policy: {text}")).with_errno(EINVAL).hint(why)
@@ -88,7 +92,7 @@ impl Policy {
                 return Err(failed("A partition is named twice"));
             }
             seen.push(name);
-            let flags = flags(words).ok_or_else(|| failed("A flag is unknown"))?;
+            let flags = flags(words).ok_or_else(|| unknown("policy flag", rule))?;
             if flags & FILE_SYSTEM != 0 {
                 return Err(failed("Conditions on file systems are not supported"));
             }
@@ -97,7 +101,7 @@ impl Policy {
             } else if let Some(role) = Role::ALL.into_iter().find(|role| role.name() == name) {
                 policy.rules.push((role, flags));
             } else if !OTHERS.contains(&name) {
-                return Err(failed("A partition is unknown"));
+                return Err(unknown("type", rule));
             }
         }
         Ok(policy)

@@ -76,7 +76,6 @@ pub(super) fn write(job: &Job<'_>, table: &Table) -> Result<()> {
     job.disk().sync().context(|| "Failed to sync changes".to_owned())?;
     disk::table::write(job.disk(), &job.plan.disk.path, table)
         .context(|| "Failed to write partition table".to_owned())?;
-    job.phase(Phase::RereadingTable, None, None);
     tell_kernel(job).map_err(|err| err.hint("The partition table has been written."))?;
     log::info!("Partition table written.");
     Ok(())
@@ -90,6 +89,7 @@ fn tell_kernel(job: &Job<'_>) -> Result<()> {
         );
         return Ok(());
     }
+    job.phase(Phase::RereadingTable, None, None);
     log::info!("Informing kernel about changed partitions...");
     let changed = job.plan.partitions.iter().filter(|partition| {
         partition.is_made() || partition.existing.is_some() && partition.size != partition.old_size

@@ -53,12 +53,12 @@ impl Refusal {
     pub fn varlink(&self) -> (&'static str, Map<String, Value>) {
         let current = self.current_size;
         let mut parameters = Map::new();
-        parameters.insert("minimalSizeBytes".to_owned(), self.minimal_size.into());
+        parameters.insert("currentSizeBytes".to_owned(), current.into());
         let is_too_small = self.minimal_size.saturating_sub(self.sum.foreign) > current;
         if !is_too_small {
             parameters.insert("needFreeBytes".to_owned(), self.sum.wanted.into());
         }
-        parameters.insert("currentSizeBytes".to_owned(), current.into());
+        parameters.insert("minimalSizeBytes".to_owned(), self.minimal_size.into());
         let name = if is_too_small {
             "io.systemd.Repart.DiskTooSmall"
         } else {
