@@ -524,7 +524,7 @@ fn a_write_that_fails_leaves_the_old_table() {
                 assert!(disks.image().is_same(&before, range));
             }
             if found == old {
-                run(&world, &*open(&disks), &Unobserved).1.unwrap();
+                run(&world, &Recorder::new(open(&disks), None), &Unobserved).1.unwrap();
             }
             check_contents(&disks.image(), &after, &new_table);
         }
@@ -734,7 +734,10 @@ fn split_files_are_the_partitions_and_names_do_not_clash() {
     fs::write(&image, disk_before(512).bytes()).unwrap();
     let (plan, _) = on_file(&world2, &image, true);
     let err = split::check(&world2.ctx, &plan).unwrap_err();
-    assert!(err.to_string().ends_with("have the same resolved split name \"disk.x\", refusing."));
+    assert!(
+        err.to_string().ends_with("have the same resolved split name \"disk.x\", refusing."),
+        "{err}"
+    );
 }
 
 #[test]
@@ -744,7 +747,8 @@ fn sources_have_sizes_that_can_be_copied() {
         for (name, len) in [("zero", 0), ("odd", 700)] {
             fs::write(world.dir.path().join(name), vec![1; len]).unwrap();
         }
-        let text = text.replace("DIR", world.dir.path().to_str().unwrap());
+        let dir = world.dir.path().to_str().unwrap();
+        let text = text.replace("DIR", dir).replace("BLOB", &format!("{dir}/blob"));
         fs::write(world.dir.path().join("repart.d/10-a.conf"), format!("[Partition]\n{text}"))
             .unwrap();
         let definitions = definitions::load(&world.ctx, &world.options).unwrap();

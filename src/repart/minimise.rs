@@ -96,14 +96,12 @@ fn file_system(
     if let Some(max) = definition.size.max
         && minimal.size > max
     {
-        return Err(Error::errno_because(
-            format!(
-                "Minimal partition size of {kind} filesystem of partition {name} exceeds \
+        return Err(Error::new(format!(
+            "Minimal partition size of {kind} filesystem of partition {name} exceeds \
                  configured maximum size ({size} > {})",
-                human::size(max)
-            ),
-            rustix::io::Errno::TOOBIG.raw_os_error(),
-        ));
+            human::size(max)
+        ))
+        .with_errno(rustix::io::Errno::TOOBIG.raw_os_error()));
     }
     log::info!("Minimal partition size of {kind} filesystem of partition {name} is {size}");
     made.blocks.push((index, blocks(minimal.path(), minimal.size, None)));

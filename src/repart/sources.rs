@@ -56,7 +56,7 @@ fn is_confined(ctx: &Ctx, options: &Options) -> bool {
 }
 
 fn not_permitted(text: &str) -> Error {
-    Error::errno_because(text, Errno::PERM.raw_os_error())
+    Error::new(text).with_errno(Errno::PERM.raw_os_error())
 }
 
 fn named(ctx: &Ctx, path: &Path, options: &Options) -> Result<Source> {

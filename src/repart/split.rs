@@ -53,14 +53,12 @@ pub fn paths(ctx: &Ctx, plan: &Plan, applied: &Applied) -> Result<Vec<Option<Pat
             continue;
         };
         if let Some((_, other)) = seen.iter().find(|(other, _)| *other == name) {
-            return Err(Error::errno_because(
-                format!(
-                    "{} and {} have the same resolved split name \"{name}\", refusing.",
-                    shown(other),
-                    shown(partition)
-                ),
-                rustix::io::Errno::NOTUNIQ.raw_os_error(),
-            ));
+            return Err(Error::new(format!(
+                "{} and {} have the same resolved split name \"{name}\", refusing.",
+                shown(other),
+                shown(partition)
+            ))
+            .with_errno(rustix::io::Errno::NOTUNIQ.raw_os_error()));
         }
         paths.push(Some(plan.disk.path.with_file_name(&name)));
         seen.push((name, partition));

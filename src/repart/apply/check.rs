@@ -32,7 +32,7 @@ pub(super) enum Content {
     /// A hash tree over another partition.
     HashTree,
     /// The signature of a root hash.
-    Signature,
+    Signature(Box<verity::Signing>),
 }
 
 /// Checks the plan against the disk as it is, and whether all of it can be made here. Changes
@@ -78,25 +78,23 @@ fn content(
     options: &Options,
 ) -> Result<Content> {
     if let Some(place) = &definition.block_device_replace {
-        return Err(Error::errno_because(
-            format!(
-                "BlockDeviceReplace=: moving the file system at '{}' is not supported",
-                place.display()
-            ),
-            Errno::OPNOTSUPP.raw_os_error(),
-        ));
+        return Err(Error::new(format!(
+            "BlockDeviceReplace=: moving the file system at '{}' is not supported",
+            place.display()
+        ))
+        .with_errno(Errno::OPNOTSUPP.raw_os_error()));
     }
     encryption(definition, options)?;
     if let Some(blocks) = &partition.blocks {
         return source(blocks, partition).map(Content::Blocks);
     }
     if definition.is_verity(VerityRole::Hash) {
-        verity::check(plan, index, options)?;
+        verity::check_hash(plan, index)?;
         return Ok(Content::HashTree);
     }
     if definition.is_verity(VerityRole::Signature) {
-        verity::check(plan, index, options)?;
-        return Ok(Content::Signature);
+        let signing = verity::Signing::prepare(plan, index, options)?;
+        return Ok(Content::Signature(Box::new(signing)));
     }
     if definition.format.is_none() || definition.is_placeholder {
         return Ok(Content::Nothing);
@@ -108,10 +106,8 @@ fn content(
 
 fn encryption(definition: &Definition, _options: &Options) -> Result<()> {
     if definition.encrypt.is_some() {
-        return Err(Error::errno_because(
-            "Encrypt=: this program cannot make LUKS2 volumes",
-            Errno::OPNOTSUPP.raw_os_error(),
-        ));
+        return Err(Error::new("Encrypt=: this program cannot make LUKS2 volumes")
+            .with_errno(Errno::OPNOTSUPP.raw_os_error()));
     }
     Ok(())
 }
@@ -127,15 +123,13 @@ fn source(blocks: &Blocks, partition: &PartitionPlan) -> Result<File> {
     if let Some(len) = blocks.len
         && len > room
     {
-        return Err(Error::errno_because(
-            format!(
-                "Partition {}'s contents ({}) don't fit in the partition ({})",
-                number(partition),
-                human::size(len),
-                human::size(room)
-            ),
-            Errno::FBIG.raw_os_error(),
-        ));
+        return Err(Error::new(format!(
+            "Partition {}'s contents ({}) don't fit in the partition ({})",
+            number(partition),
+            human::size(len),
+            human::size(room)
+        ))
+        .with_errno(Errno::FBIG.raw_os_error()));
     }
     let stat = file.metadata().context(failed)?;
     let end = blocks.len.and_then(|len| blocks.offset.checked_add(len));
@@ -153,10 +147,8 @@ pub(super) fn payload(partition: &PartitionPlan) -> u64 {
 
 /// The disk is not as it was when the plan was made, or the plan is wrong.
 pub(super) fn stale(what: &str) -> Error {
-    Error::errno_because(
-        format!("The plan does not fit the disk, refusing: {what}"),
-        Errno::STALE.raw_os_error(),
-    )
+    Error::new(format!("The plan does not fit the disk, refusing: {what}"))
+        .with_errno(Errno::STALE.raw_os_error())
 }
 
 /// Nothing moves or shrinks, nothing overlaps, all of it is where partitions may be. A plan that
@@ -247,9 +239,7 @@ pub(super) fn refuse_users(ctx: &Ctx, target: &Target, lost: &[Range<u64>]) -> R
     if hit.is_empty() {
         return Ok(());
     }
-    Err(Error::errno_because(
-        format!("Disk '{shown}' is in use, refusing: {}", hit.join(", ")),
-        Errno::BUSY.raw_os_error(),
-    )
-    .hint("Nothing was written."))
+    Err(Error::new(format!("Disk '{shown}' is in use, refusing: {}", hit.join(", ")))
+        .with_errno(Errno::BUSY.raw_os_error())
+        .hint("Nothing was written."))
 }

@@ -96,9 +96,10 @@ impl Filling<'_, '_> {
         let Some(signature) = signature else { return Ok(()) };
         let root = self.applied.partitions.get(signature).and_then(|m| m.root_hash.clone());
         if let Some(root) = root
-            && self.take(signature, |content| matches!(content, Content::Signature)).is_some()
+            && let Some(Content::Signature(signing)) =
+                self.take(signature, |content| matches!(content, Content::Signature(_)))
         {
-            let bytes = verity::signature(self.job, signature, &root)?;
+            let bytes = signing.area(&root, self.job.options)?;
             let partition = self.partition(signature)?;
             let number = number(partition);
             let failed = || format!("Failed to write verity signature to partition {number}");

@@ -1,14 +1,18 @@
 //! Hash trees and signatures of root hashes, between their data and the table.
 
+use std::path::PathBuf;
+
 use uuid::Uuid;
 
 use super::{Applied, Job, number};
+use crate::crypto::cms::{self, Certificate};
+use crate::crypto::text::hex;
 use crate::crypto::verity;
 use crate::disk::Window;
 use crate::error::{Context as _, Error, Result};
 use crate::format::bytes;
 use crate::format::verity::{Geometry, Superblock};
-use crate::repart::model::{Options, PartitionPlan, Plan, VerityRole};
+use crate::repart::model::{KeySource, Options, PartitionPlan, Plan};
 
 /// Parameters of the tree in the hash partition at this position, for so many bytes of data.
 ///
@@ -40,37 +44,121 @@ pub fn params(plan: &Plan, index: usize, data_bytes: u64) -> Result<Superblock> 
     })
 }
 
-/// Everything that can be known to be missing or not to fit.
-pub(super) fn check(plan: &Plan, index: usize, options: &Options) -> Result<()> {
+/// Sees that there is something to protect and that the tree over it fits.
+pub(super) fn check_hash(plan: &Plan, index: usize) -> Result<()> {
     let Some(partition) = plan.partitions.get(index) else { return Ok(()) };
-    let is = |role| partition.definition.as_ref().is_some_and(|d| d.is_verity(role));
-    if is(VerityRole::Signature) {
-        let _ = options;
-        return Err(Error::new(format!(
-            "Partition {}: signing root hashes is not supported.",
-            number(partition)
-        )));
-    }
-    if is(VerityRole::Hash) && partition.blocks.is_none() {
-        let data = data_of(plan, partition)?;
-        let needed = params(plan, index, data.size)?.geometry.hash_size();
-        let needed = needed.context(|| "Failed to size the hash tree".to_owned())?;
-        if needed > partition.size {
-            return Err(does_not_fit(partition));
+    let data = data_of(plan, partition)?;
+    let needed = params(plan, index, data.size)?.geometry.hash_size();
+    let needed = needed.context(|| "Failed to size the hash tree".to_owned())?;
+    if needed > partition.size { Err(does_not_fit(partition)) } else { Ok(()) }
+}
+
+/// What root hashes are signed with, or signatures that were made elsewhere.
+pub(super) struct Signing {
+    certificate: Certificate,
+    #[cfg(feature = "verity-sign")]
+    signer: Option<crate::crypto::cms::Signer>,
+}
+
+impl Signing {
+    /// Reads certificate and key, and sees that there will be a root hash to sign.
+    ///
+    /// # Errors
+    ///
+    /// One of them is missing, or of a kind that is not supported.
+    pub(super) fn prepare(plan: &Plan, index: usize, options: &Options) -> Result<Self> {
+        let Some(path) = file_of(options.certificate.as_ref(), "certificate")? else {
+            return Err(Error::new(
+                "Verity signature partition signing requested but no PEM certificate provided \
+                 (--certificate=).",
+            ));
+        };
+        let partition = plan.partitions.get(index);
+        let hash = partition.and_then(|p| plan.partitions.get(p.siblings.hash?));
+        if !hash.is_some_and(PartitionPlan::is_made) {
+            return Err(Error::new(
+                "The root hash of a hash partition that is there already is not known here, so \
+                 it cannot be signed.",
+            ));
+        }
+        let certificate = Certificate::load(&path)?;
+        let key = file_of(options.private_key.as_ref(), "private key")?;
+        if key.is_none() && options.join_signatures.is_empty() {
+            return Err(Error::new(
+                "Verity signature partition signing requested but no private key provided \
+                 (--private-key=).",
+            ));
+        }
+        #[cfg(feature = "verity-sign")]
+        return Ok(Self {
+            signer: match key {
+                Some(key) => Some(crate::crypto::cms::Signer::load(certificate.clone(), &key)?),
+                None => None,
+            },
+            certificate,
+        });
+        #[cfg(not(feature = "verity-sign"))]
+        if key.is_some() {
+            Err(Error::new("This program cannot sign root hashes; --join-signature= can be used.")
+                .with_errno(rustix::io::Errno::OPNOTSUPP.raw_os_error()))
+        } else {
+            Ok(Self { certificate })
         }
     }
-    Ok(())
+
+    /// What goes into the signature partition.
+    ///
+    /// # Errors
+    ///
+    /// There is neither a key nor a signature for this root hash; the signature is too long.
+    pub(super) fn area(&self, root_hash: &[u8], options: &Options) -> Result<Vec<u8>> {
+        let joined = options.join_signatures.iter().find(|joined| joined.root_hash == root_hash);
+        let signature = match joined {
+            Some(joined) => joined.signature.clone(),
+            None => self.sign(root_hash)?,
+        };
+        cms::signature_area(root_hash, &self.certificate, &signature)
+    }
+
+    #[cfg(feature = "verity-sign")]
+    fn sign(&self, root_hash: &[u8]) -> Result<Vec<u8>> {
+        match &self.signer {
+            Some(signer) => signer.sign(hex(root_hash).as_bytes()),
+            None => Err(no_signature(root_hash)),
+        }
+    }
+
+    #[cfg(not(feature = "verity-sign"))]
+    fn sign(&self, root_hash: &[u8]) -> Result<Vec<u8>> {
+        Err(no_signature(root_hash))
+    }
+}
+
+fn no_signature(root_hash: &[u8]) -> Error {
+    Error::new(format!("There is no signature for root hash {}.", hex(root_hash)))
+        .hint("--join-signature= takes one, --private-key= makes one")
+}
+
+/// The file that a key or certificate is in.
+fn file_of(source: Option<&KeySource>, what: &str) -> Result<Option<PathBuf>> {
+    match source {
+        None => Ok(None),
+        Some(source) if source.kind == "file" => Ok(Some(PathBuf::from(&source.path))),
+        Some(source) => Err(Error::new(format!(
+            "The {what} is to come from '{}', which is not supported; only files are.",
+            source.kind
+        ))
+        .with_errno(rustix::io::Errno::OPNOTSUPP.raw_os_error())),
+    }
 }
 
 fn does_not_fit(partition: &PartitionPlan) -> Error {
     let size = crate::out::human::size(partition.size);
-    Error::errno_because(
-        format!(
-            "Verity hash data does not fit in partition {} with size {size}",
-            number(partition)
-        ),
-        rustix::io::Errno::NOSPC.raw_os_error(),
-    )
+    Error::new(format!(
+        "Verity hash data does not fit in partition {} with size {size}",
+        number(partition)
+    ))
+    .with_errno(rustix::io::Errno::NOSPC.raw_os_error())
 }
 
 fn data_of<'a>(plan: &'a Plan, hash: &PartitionPlan) -> Result<&'a PartitionPlan> {
@@ -120,10 +208,4 @@ pub(super) fn spread(plan: &Plan, index: usize, hash: &[u8; 32], applied: &mut A
             made.uuid = uuid;
         }
     }
-}
-
-/// What goes into the signature partition at this position.
-pub(super) fn signature(job: &Job<'_>, index: usize, _root_hash: &[u8]) -> Result<Vec<u8>> {
-    check(job.plan, index, job.options)?;
-    Ok(Vec::new())
 }
