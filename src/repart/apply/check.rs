@@ -214,12 +214,13 @@ fn usable(table: &Table) -> Range<u64> {
 
 /// Refuses where what is written over is in use.
 pub(super) fn in_use(ctx: &Ctx, plan: &Plan, target: &Target) -> Result<()> {
-    let lost: Vec<Range<u64>> = if plan.disk.is_from_scratch {
-        vec![0..u64::MAX]
-    } else {
-        let made = plan.partitions.iter().filter(|partition| partition.is_made());
-        made.map(|partition| partition.offset..partition.offset + partition.size).collect()
-    };
+    if plan.disk.is_from_scratch {
+        let whole = 0..u64::MAX;
+        return refuse_users(ctx, target, std::slice::from_ref(&whole));
+    }
+    let made = plan.partitions.iter().filter(|partition| partition.is_made());
+    let lost: Vec<Range<u64>> =
+        made.map(|partition| partition.offset..partition.offset + partition.size).collect();
     refuse_users(ctx, target, &lost)
 }
 
