@@ -131,6 +131,9 @@ pub fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
                 Some(tree) => walk::entries(tree.request())?,
                 None => Vec::new(),
             };
+            for entry in entries.iter().filter(|entry| !fits_fat(entry)) {
+                log::warn!("FAT cannot hold '/{}', skipping.", entry.path.display());
+            }
             let items = fat_items(ctx, spec, &entries);
             vfat::make(target, &fat_settings(ctx, spec), &items, &mut |_, _| ())
         }
@@ -153,24 +156,28 @@ fn fat_settings<'a>(ctx: &Ctx, spec: &'a Spec) -> vfat::Settings<'a> {
     }
 }
 
-/// What FAT can hold of a tree; the rest is named.
+/// What FAT can hold of a tree.
 fn fat_items(ctx: &Ctx, spec: &Spec, entries: &[walk::Entry]) -> Vec<vfat::Item> {
     let now = seconds(spec.epoch(ctx));
+    // As mtools has it: the epoch of a reproducible image is the time of everything.
+    // DIFFERS: without one, directories have their times, too, and not that of their copying.
+    let is_level = spec.tree.as_ref().is_some_and(|tree| tree.request().epoch.is_some());
     let item = |entry: &walk::Entry| {
         let source = match (&entry.kind, &entry.source) {
-            (walk::Kind::Directory, _) => None,
             (walk::Kind::File(len), Some((path, _))) => Some((path.clone(), *len)),
-            _ => {
-                log::warn!("FAT cannot hold '/{}', skipping.", entry.path.display());
-                return None;
-            }
+            _ => None,
         };
-        // The root directory has neither a name nor times.
-        let is_root = entry.path.as_os_str().is_empty();
-        let modified = entry.modified(now);
-        (!is_root).then(|| vfat::Item { path: entry.path.clone(), source, modified })
+        let modified = if is_level { now } else { entry.modified(now) };
+        vfat::Item { path: entry.path.clone(), source, modified }
     };
-    entries.iter().filter_map(item).collect()
+    // The root directory has neither a name nor times.
+    let is_named = |entry: &&walk::Entry| !entry.path.as_os_str().is_empty();
+    entries.iter().filter(|entry| fits_fat(entry)).filter(is_named).map(item).collect()
+}
+
+/// True for files and directories.
+fn fits_fat(entry: &walk::Entry) -> bool {
+    matches!(entry.kind, walk::Kind::Directory | walk::Kind::File(_))
 }
 
 fn seconds(time: SystemTime) -> i64 {

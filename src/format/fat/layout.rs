@@ -9,8 +9,10 @@ use super::name;
 use super::{ENTRIES_MAX, ENTRY, FILE_MAX, FIRST_CLUSTER, Identity, boot};
 use crate::format::bytes::put;
 
-/// In the table: nothing follows.
-const END: u32 = 0x0fff_fff8;
+/// In the table: nothing follows. Values from `0x0fff_fff8` on mean so; which one depends on who
+/// wrote it, mkfs.fat for the root directory, mtools for what is in it.
+const END_ROOT: u32 = 0x0fff_fff8;
+const END: u32 = 0x0fff_ffff;
 /// In the table: the media byte, and that the file system was left in order.
 const HEAD: [u32; 2] = [0x0fff_fff8, 0x0fff_ffff];
 
@@ -205,6 +207,7 @@ impl Layout {
             let is_last = self.runs.get(run).is_none_or(|run| run.first + run.count == cluster + 1);
             let value = match HEAD.get(cluster as usize) {
                 Some(head) => *head,
+                None if is_last && run == 0 => END_ROOT,
                 None if is_last => END,
                 None => cluster + 1,
             };
