@@ -5,6 +5,8 @@ pub mod cms;
 #[cfg(feature = "repart")]
 pub mod files;
 pub mod hash;
+#[cfg(all(feature = "repart", feature = "luks"))]
+pub mod luks;
 pub mod openpgp;
 #[cfg(feature = "repart")]
 pub mod pem;
@@ -13,3 +15,5 @@ pub mod secret;
 pub mod text;
 #[cfg(feature = "repart")]
 pub mod verity;
+#[cfg(all(feature = "repart", feature = "luks"))]
+pub mod xts;

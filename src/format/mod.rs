@@ -14,6 +14,8 @@ pub mod http1;
 pub mod hwdb;
 #[cfg(feature = "repart")]
 pub mod iso9660;
+#[cfg(all(feature = "repart", feature = "luks"))]
+pub mod luks2;
 pub mod manifest;
 pub mod netlink;
 pub mod number;
