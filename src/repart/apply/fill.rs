@@ -17,15 +17,16 @@ use crate::repart::model::{PartitionPlan, VerityRole};
 /// as its data is there.
 pub(super) fn all(job: &Job<'_>, contents: Vec<Content>, applied: &mut Applied) -> Result<()> {
     let mut filling = Filling { job, contents, applied };
-    for index in 0..job.plan.partitions.len() {
-        filling.copy(index)?;
+    let order = job.in_order();
+    for (index, _) in &order {
+        filling.copy(*index)?;
     }
-    for index in 0..job.plan.partitions.len() {
-        filling.format(index)?;
+    for (index, _) in &order {
+        filling.format(*index)?;
     }
     // Of data that was there before.
-    for index in 0..job.plan.partitions.len() {
-        filling.protect(index)?;
+    for (index, _) in &order {
+        filling.protect(*index)?;
     }
     job.observer.progress().finish();
     Ok(())

@@ -171,9 +171,16 @@ impl Job<'_> {
         self.medium.disk
     }
 
-    /// The partitions that come into being, with their positions in the plan.
+    /// All partitions as they lie on the disk, with their positions in the plan.
+    fn in_order(&self) -> Vec<(usize, &PartitionPlan)> {
+        let mut partitions: Vec<_> = self.plan.partitions.iter().enumerate().collect();
+        partitions.sort_by_key(|(_, partition)| partition.offset);
+        partitions
+    }
+
+    /// Those that come into being.
     fn made(&self) -> impl Iterator<Item = (usize, &PartitionPlan)> {
-        self.plan.partitions.iter().enumerate().filter(|(_, partition)| partition.is_made())
+        self.in_order().into_iter().filter(|(_, partition)| partition.is_made())
     }
 
     fn phase(&self, phase: Phase, partition: Option<&PartitionPlan>, percent: Option<u8>) {

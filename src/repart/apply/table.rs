@@ -13,7 +13,7 @@ pub(super) fn edit(job: &Job<'_>, applied: &Applied) -> Result<Table> {
     if planned.is_from_scratch || planned.initialises_guid {
         table.set_disk_guid(planned.guid);
     }
-    for (partition, made) in job.plan.partitions.iter().zip(&applied.partitions) {
+    for (index, partition) in job.in_order() {
         let number = number(partition);
         let entry = if let Some(existing) = &partition.existing {
             if partition.definition.is_none() {
@@ -33,7 +33,7 @@ pub(super) fn edit(job: &Job<'_>, applied: &Applied) -> Result<Table> {
             Partition {
                 number: partition.number,
                 type_uuid: partition.type_uuid,
-                uuid: made.uuid,
+                uuid: applied.partitions.get(index).map_or(partition.uuid, |made| made.uuid),
                 first_lba: partition.offset / u64::from(table.sector_size()),
                 last_lba: (partition.offset + partition.size) / u64::from(table.sector_size()) - 1,
                 flags: partition.flags,

@@ -141,8 +141,8 @@ fn gap_at_start(job: &Job<'_>) -> Result<()> {
 }
 
 fn gap(job: &Job<'_>, start: u64, end: u64, what: &str) -> Result<()> {
-    let grain = job.plan.disk.grain;
-    let (start, end) = (start.next_multiple_of(grain), end - end % grain);
+    let sector = u64::from(job.plan.disk.sector_size);
+    let (start, end) = (start.next_multiple_of(sector), end - end % sector);
     if start >= end {
         return Ok(());
     }
