@@ -169,10 +169,9 @@ fn verity_words(image: &Path, json: &Value) -> String {
     )
 }
 
-#[test]
-fn an_image_made_without_root_boots_and_a_flipped_byte_is_caught() {
-    let test = "an_image_made_without_root_boots_and_a_flipped_byte_is_caught";
-    let Some(bench) = Bench::new(test, &["EFI_STUB", "DM_VERITY", "DM_INIT"]) else { return };
+/// An image with an ESP, a root that Verity guards, and a place for data, made without rights, and
+/// what repart says of it at last.
+fn bootable(bench: &Bench, args: &[&str]) -> Value {
     bench.root(ROOT);
     bench
         .file("esp/linux.efi", fs::read(&bench.ingredients.kernel).unwrap())
@@ -195,14 +194,25 @@ fn an_image_made_without_root_boots_and_a_flipped_byte_is_caught() {
         .file("repart.d/40-data.conf", fixed("linux-generic", "32M") + "Label=data\nFormat=ext4\n");
     // What boots the root has to know its hash, so the ESP comes second.
     let esp = "--defer-partitions=esp";
-    let json = bench.repart("repart.d", &["--empty=create", "--size=auto", esp]);
+    let args = [&["--empty=create", "--size=auto", esp], args].concat();
+    let json = bench.repart("repart.d", &args);
     let image = bench.path("disk.raw");
     let words = verity_words(&image, &json);
     bench.file("esp/startup.nsh", format!("linux.efi {KERNEL_WORDS} {words}\r\n"));
     let json = bench.repart("repart.d", &[]);
     assert_eq!(row(&json, "esp")["activity"], "create");
     assert_eq!(row(&json, "root-x86-64")["activity"], "unchanged");
+    json
+}
 
+const ESSENTIALS: &[&str] = &["EFI_STUB", "DM_VERITY", "DM_INIT"];
+
+#[test]
+fn an_image_made_without_root_boots_and_a_flipped_byte_is_caught() {
+    let test = "an_image_made_without_root_boots_and_a_flipped_byte_is_caught";
+    let Some(bench) = Bench::new(test, ESSENTIALS) else { return };
+    let json = bootable(&bench, &[]);
+    let image = bench.path("disk.raw");
     for steps in [["root", "esp", "data"], ["root", "esp", "again"]] {
         let Some(report) = Machine::new(test).disk(&image).boots_disk().boot() else { return };
         report.assert_steps(&steps);
@@ -217,6 +227,16 @@ fn an_image_made_without_root_boots_and_a_flipped_byte_is_caught() {
     let is_caught = |line: &str| line.contains("verity") && line.contains("is corrupted");
     assert!(console.lines().any(is_caught), "{console}");
     assert!(!console.contains("slipway-test: PASS"), "{console}");
+}
+
+#[test]
+fn an_image_for_large_sectors_boots() {
+    let test = "an_image_for_large_sectors_boots";
+    let Some(bench) = Bench::new(test, ESSENTIALS) else { return };
+    bootable(&bench, &["--sector-size=4096"]);
+    let machine = Machine::new(test).disk_of(bench.path("disk.raw"), 4096).boots_disk();
+    let Some(report) = machine.boot() else { return };
+    report.assert_steps(&["root", "esp", "data"]);
 }
 
 /// Flips a bit where these bytes are in a partition.
