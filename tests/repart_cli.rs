@@ -179,3 +179,88 @@ fn picture_of_the_disk_as_it_is_comes_first_on_a_terminal() {
          └─ 1.conf                               \n\n"
     );
 }
+
+/// Mount points and encrypted volumes of all kinds, as 262.1 writes them into fstab; only blanks
+/// are escaped.
+#[test]
+fn fstab_is_that_of_262() {
+    let top = tempfile::tempdir().unwrap();
+    let top = top.path();
+    fs::create_dir_all(top.join("r/etc")).unwrap();
+    // What is there already is not made: no program that makes file systems is needed.
+    for (name, text) in [
+        ("1-esp", "Type=esp\nFormat=vfat\nMountPoint=/efi:umask=0077\n"),
+        ("2-root", "Type=root\nFormat=ext4\nMountPoint=/\n"),
+        (
+            "3-home",
+            "Type=home\nFormat=btrfs\nMountPoint=/home:subvol=a\nMountPoint=\"/srv/x:y\":noatime\n",
+        ),
+        ("4-tmp", "Type=tmp\nFormat=ext4\nMountPoint=/tmp\n"),
+        ("5-swap", "Type=swap\nMountPoint=/swap\n"),
+        ("6-xboot", "Type=xbootldr\nFormat=ext4\nMountPoint=/boot\n"),
+        ("7-plain", "Type=linux-generic\nMountPoint=/nofs\n"),
+        ("8-blank", "Type=srv\nFormat=ext4\nMountPoint=\"/a b\":x\n"),
+    ] {
+        let bare = text.lines().next().unwrap();
+        write(
+            top,
+            &format!("bare/{name}.conf"),
+            &format!("[Partition]\n{bare}\nSizeMinBytes=1M\n"),
+        );
+        write(top, &format!("full/{name}.conf"), &format!("[Partition]\n{text}SizeMinBytes=1M\n"));
+    }
+    fs::remove_file(top.join("bare/5-swap.conf")).unwrap();
+    write(top, "bare/5-swap.conf", "[Partition]\nType=swap\nFormat=empty\nSizeMinBytes=1M\n");
+    sparse(top, "a.raw", 600 << 20);
+    let seed = "--seed=0123456789abcdef0123456789abcdef";
+    let line = |args: &[&str]| run(top, &serde_json::json!({ "args": args }));
+    let made = line(&["--definitions=bare", seed, "--empty=allow", "--dry-run=no", "a.raw"]);
+    assert_eq!(made.0, 0, "{}", made.2);
+
+    let fstab = ["--definitions=full", seed, "--copy-source=r", "--generate-fstab=/etc/fstab"];
+    let dry = line(&[&fstab[..], &["a.raw"]].concat());
+    if dry.2.contains("mkfs") && dry.0 != 0 {
+        println!("SKIP fstab_is_that_of_262: {}", dry.2.trim());
+        return;
+    }
+    assert_eq!(dry.0, 0, "{}", dry.2);
+    assert!(dry.2.contains("Running in dry run mode, not generating /etc/fstab\n"), "{}", dry.2);
+    assert!(!top.join("r/etc/fstab").exists());
+
+    let wet = [&fstab[..], &["--dry-run=no", "a.raw"]].concat();
+    let first = line(&wet);
+    assert_eq!(first.0, 0, "{}", first.2);
+    assert!(first.2.starts_with("@DIR@/r/etc/fstab written.\n"), "{}", first.2);
+    assert_eq!(
+        fs::read_to_string(top.join("r/etc/fstab")).unwrap(),
+        "# Start section ↓ of automatically generated fstab by systemd-repart\n\
+         UUID=5739-C63F /efi vfat fmask=0177,dmask=0077,rw,nodev,nosuid,noexec,nosymfollow,umask=0077 0 2\n\
+         UUID=e23fa935-5911-428c-b168-a4b761ee82bd / ext4 discard,rw,nodev,suid,exec 0 1\n\
+         UUID=262afe25-c985-4002-86e6-146a18a7febd /home btrfs discard,rw,nodev,suid,exec,subvol=a 0 2\n\
+         UUID=262afe25-c985-4002-86e6-146a18a7febd /srv/x:y btrfs discard,rw,nodev,suid,exec,noatime 0 2\n\
+         UUID=17cf34cf-ea20-4bd3-8d83-1f49a509d6f3 /tmp ext4 discard,rw,nodev,nosuid,exec 0 2\n\
+         UUID=825aeeb7-e655-4d2d-b083-9f6584b3b9f7 /swap swap rw,nodev,suid,exec 0 2\n\
+         UUID=d3aec3b4-4226-4805-bf81-dfc64365c7fc /boot ext4 rw,nodev,nosuid,noexec,nosymfollow 0 2\n\
+         UUID=6a466c56-33ed-4a4a-9a38-b444c5f4fb2f /a\\040b ext4 discard,rw,nodev,suid,exec,x 0 2\n\
+         # End section ↑ of automatically generated fstab by systemd-repart\n"
+    );
+    let taken = line(&wet);
+    assert_eq!(
+        (taken.0, taken.2.as_str()),
+        (1, "Failed to link temporary file to @DIR@/r/etc/fstab: File exists\n")
+    );
+    let again = line(&[&wet[..], &["--append-fstab=auto"]].concat());
+    assert_eq!(again.0, 0, "{}", again.2);
+    let nowhere = line(&[
+        "--definitions=full",
+        seed,
+        "--copy-source=r",
+        "--generate-fstab=/no/fstab",
+        "--dry-run=no",
+        "a.raw",
+    ]);
+    assert_eq!(
+        (nowhere.0, nowhere.2.as_str()),
+        (1, "Failed to open temporary file for @DIR@/r/no/fstab: No such file or directory\n")
+    );
+}

@@ -273,3 +273,42 @@ impl Tables {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BLOCK: &str = "# Start section ↓ of automatically generated fstab by systemd-repart\n\
+        UUID=a / ext4 rw 0 1\n\
+        # End section ↑ of automatically generated fstab by systemd-repart\n";
+
+    /// As 262.1 answers `--append-fstab=auto`.
+    #[test]
+    fn block_is_replaced_where_it_is_and_goes_in_front_where_there_is_none() {
+        let old = BLOCK.replace("UUID=a", "UUID=old");
+        for (before, after) in [
+            (String::new(), BLOCK.to_owned()),
+            (
+                "LABEL=x /x ext4 defaults 0 0\n".to_owned(),
+                format!("{BLOCK}LABEL=x /x ext4 defaults 0 0\n"),
+            ),
+            (format!("{old}LABEL=x\n# after"), format!("{BLOCK}LABEL=x\n# after")),
+            (format!("# first\n{old}LABEL=x\n"), format!("# first\n{BLOCK}LABEL=x\n")),
+            // Without an end the block goes on to the end of the file.
+            (format!("{START}\nUUID=b\nLABEL=x\n"), BLOCK.to_owned()),
+            // Without a start the end is a remark like others.
+            (format!("{END}\nx"), format!("{BLOCK}{END}\nx")),
+            ("x".to_owned(), format!("{BLOCK}x")),
+        ] {
+            assert_eq!(merge(&before, BLOCK), after, "{before}");
+            // Once more changes nothing.
+            assert_eq!(merge(&after, BLOCK), after);
+        }
+    }
+
+    #[test]
+    fn blanks_do_not_end_a_field() {
+        assert_eq!(field("/a b\t\\"), "/a\\040b\\011\\134");
+        assert_eq!(field("subvol=a,x=y"), "subvol=a,x=y");
+    }
+}
