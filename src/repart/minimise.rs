@@ -73,7 +73,7 @@ pub fn minimise(
 
 /// What messages call a definition.
 fn shown(definition: &Definition) -> String {
-    let name = definition.path().and_then(Path::file_name);
+    let name = definition.path().file_name();
     name.map_or_else(|| definition.name.clone(), |name| name.to_string_lossy().into_owned())
 }
 

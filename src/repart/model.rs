@@ -675,11 +675,10 @@ pub struct Blocks {
 }
 
 impl Definition {
-    /// The file that says so; none for partitions of other disks.
-    pub fn path(&self) -> Option<&Path> {
+    /// What says so: the file, or the disk whose partition is copied.
+    pub fn path(&self) -> &Path {
         match &self.origin {
-            Origin::File { path, .. } => Some(path),
-            Origin::Disk { .. } => None,
+            Origin::File { path, .. } | Origin::Disk { path, .. } => path,
         }
     }
 

@@ -327,10 +327,7 @@ impl Draft {
     fn name(&self, index: usize) -> String {
         let definition =
             self.plan.partitions.get(index).and_then(|partition| partition.definition.as_ref());
-        definition.map_or_else(String::new, |definition| match definition.path() {
-            Some(path) => path.display().to_string(),
-            None => definition.name.clone(),
-        })
+        definition.map_or_else(String::new, |definition| definition.path().display().to_string())
     }
 
     fn tell(&self, events: &[Event]) {

@@ -137,9 +137,7 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> Value {
 
 /// Where its definition comes from: a file, or the disk it is copied from.
 fn file(partition: &PartitionPlan) -> Option<&Path> {
-    match &partition.definition.as_ref()?.origin {
-        Origin::File { path, .. } | Origin::Disk { path, .. } => Some(path),
-    }
+    partition.definition.as_ref().map(|definition| definition.path())
 }
 
 fn drop_ins(partition: &PartitionPlan) -> Cell<'static> {

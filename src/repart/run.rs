@@ -7,6 +7,7 @@
 use uuid::Uuid;
 
 use super::apply::{self, Applied, Observer, Phase};
+use super::minimise::{self, Minimised};
 use super::model::{Definition, Device, ImageSize, Options, PartitionPlan, Plan, Seed};
 use super::planner::{self, DiskFacts, Draft, Inputs, Measure};
 use super::report::{self, Sink};
@@ -75,7 +76,7 @@ pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Endin
             draft = Draft::new(Inputs { definitions, disk, seed: draft.plan.seed, options });
         }
     }
-    let tables = prepare(ctx, options, observer, &mut draft)?;
+    let (tables, _minimised) = prepare(ctx, options, observer, &mut draft)?;
     let minimal_size = planner::minimal_size(&draft);
     let Some(mut target) = target else {
         log::info!("{}", planner::minimal_size_line(minimal_size, None));
@@ -189,14 +190,14 @@ fn prepare(
     options: &Options,
     observer: &dyn Observer,
     draft: &mut Draft,
-) -> Result<fstab::Tables> {
+) -> Result<(fstab::Tables, Minimised)> {
     for index in 0..draft.plan.partitions.len() {
         let partition = draft.plan.partitions.get(index);
         // What is there already stays as it is.
         let new = partition.filter(|partition| partition.existing.is_none());
         let Some(definition) = new.and_then(|new| new.definition.as_ref()) else { continue };
         if definition.copy_blocks.is_some() {
-            observer.phase(Phase::OpeningCopyBlockSources, definition.path(), None);
+            observer.phase(Phase::OpeningCopyBlockSources, Some(definition.path()), None);
         }
         if let Some(source) = sources::resolve(ctx, definition, options)? {
             let measure =
@@ -205,7 +206,7 @@ fn prepare(
         }
     }
     for partition in &draft.plan.partitions {
-        if let Some(path) = partition.definition.as_ref().and_then(Definition::path) {
+        if let Some(path) = partition.definition.as_ref().map(Definition::path) {
             observer.phase(Phase::AcquiringPartitionLabels, Some(path), None);
         }
     }
@@ -215,7 +216,12 @@ fn prepare(
         // Before file systems are filled: it may be among what goes in.
         tables.write(ctx)?;
     }
-    Ok(tables)
+    let minimised = minimise::minimise(ctx, &draft.plan, options, observer)?;
+    for (index, blocks) in &minimised.blocks {
+        let measure = Measure { blocks: Some(blocks.clone()), ..Measure::default() };
+        draft.measure(*index, measure);
+    }
+    Ok((tables, minimised))
 }
 /// What all identities follow from.
 fn seed(ctx: &Ctx, options: &Options) -> Uuid {

@@ -68,10 +68,7 @@ pub fn paths(ctx: &Ctx, plan: &Plan, applied: &Applied) -> Result<Vec<Option<Pat
 
 fn shown(partition: &PartitionPlan) -> String {
     match &partition.definition {
-        Some(definition) => match definition.path() {
-            Some(path) => path.display().to_string(),
-            None => definition.name.clone(),
-        },
+        Some(definition) => definition.path().display().to_string(),
         None => partition.label.clone(),
     }
 }

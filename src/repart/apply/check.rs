@@ -62,11 +62,8 @@ pub(super) fn all(
 }
 
 /// Says in which file the fault is, unless the message does.
-fn name(err: Error, path: Option<&Path>) -> Error {
-    match path {
-        Some(path) => err.hint(format!("Asked for by '{}'; nothing was written.", path.display())),
-        None => err.hint("Nothing was written."),
-    }
+fn name(err: Error, path: &Path) -> Error {
+    err.hint(format!("Asked for by '{}'; nothing was written.", path.display()))
 }
 
 fn content(

@@ -200,7 +200,7 @@ impl Job<'_> {
 
 /// The file that a partition is made by.
 fn object(partition: &PartitionPlan) -> Option<&Path> {
-    partition.definition.as_ref()?.path()
+    Some(partition.definition.as_ref()?.path())
 }
 
 /// The number of a partition as messages have it, from 0.

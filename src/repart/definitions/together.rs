@@ -1,7 +1,5 @@
 //! All definitions together: Verity sets and supplements.
 
-use std::path::Path;
-
 use super::check::role_name;
 use crate::error::{Error, Result};
 use crate::repart::model::{CopyBlocks, Definition, Minimize, Verity, VerityRole};
@@ -32,7 +30,7 @@ pub(super) fn check(definitions: &[Definition]) -> Result<()> {
 }
 
 fn refusal(definition: &Definition, text: String) -> Error {
-    Error::new(text).at(definition.path().unwrap_or(Path::new("")), 1).with_errno(22)
+    Error::new(text).at(definition.path(), 1).with_errno(22)
 }
 
 fn members<'a>(
@@ -147,7 +145,7 @@ fn check_supplement(
     {
         return refuse(format!(
             "SupplementFor= target already has a supplement defined: {}",
-            other.path().unwrap_or(Path::new("")).display()
+            other.path().display()
         ));
     }
     for (what, own, its) in [
