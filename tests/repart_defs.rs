@@ -278,7 +278,7 @@ fn search_path_is_below_the_root_and_given_directories_are_not() {
     assert_eq!(found[1].priority, 5);
     let given = World::new(&[("1.conf", "[Partition]\nType=srv\n")]);
     let found = load(&ctx, &given.options()).unwrap();
-    assert_eq!(found[0].path().unwrap(), given.dir.path().join("1.conf"));
+    assert_eq!(found[0].path(), given.dir.path().join("1.conf"));
     let mut nowhere = given.options();
     nowhere.definitions = vec!["/nonexistent".into()];
     assert!(load(&ctx, &nowhere).unwrap().is_empty());
@@ -489,7 +489,7 @@ fn definitions_for_portable_images_are_built_in() {
         assert_eq!(all[1].name, "20-root-verity");
         let key = |definition: &Definition| definition.verity.as_ref().unwrap().key.clone();
         assert!(all.iter().all(|definition| key(definition) == "root"));
-        assert!(all[2].path().unwrap().ends_with("30-root-verity-sig.conf"));
+        assert!(all[2].path().ends_with("30-root-verity-sig.conf"));
     }
 }
 

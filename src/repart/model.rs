@@ -519,9 +519,8 @@ pub struct Options {
 pub struct Plan {
     /// The disk.
     pub disk: DiskPlan,
-    /// In the order of their offsets, without those that were dropped. In a draft: copies of other
-    /// disks' partitions first, then definitions in the order of their files, then what is on the
-    /// disk and belongs to none.
+    /// Copies of other disks' partitions first, then definitions in the order of their files, then
+    /// what is on the disk and belongs to none. Without those that were dropped.
     pub partitions: Vec<PartitionPlan>,
     /// `--seed=`, resolved.
     pub seed: Uuid,

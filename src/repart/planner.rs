@@ -402,21 +402,17 @@ pub fn plan(draft: &Draft) -> Result<Plan, Refusal> {
         }
     };
     draft.tell(&solution.events);
-    let all = draft.plan.partitions.iter().zip(&solution.placed).enumerate();
-    let placed = all.filter_map(|(index, (partition, placed))| {
-        placed.as_ref().map(|placed| (index, settle(draft, partition, placed)))
-    });
-    let mut placed: Vec<(usize, PartitionPlan)> = placed.collect();
-    // As they lie on the disk, which is the order of all work from here on.
-    placed.sort_by_key(|(_, partition)| partition.offset);
+    let mut partitions = Vec::new();
     // Where the partitions of the draft are in the plan.
     let mut positions = vec![None; draft.plan.partitions.len()];
-    let mut partitions = Vec::with_capacity(placed.len());
-    for (position, (index, partition)) in placed.into_iter().enumerate() {
-        if let Some(slot) = positions.get_mut(index) {
-            *slot = Some(position);
+    for (index, (partition, placed)) in
+        draft.plan.partitions.iter().zip(&solution.placed).enumerate()
+    {
+        let Some(placed) = placed else { continue };
+        if let Some(position) = positions.get_mut(index) {
+            *position = Some(partitions.len());
         }
-        partitions.push(partition);
+        partitions.push(settle(draft, partition, placed));
     }
     let moved = |index: Option<usize>| positions.get(index?).copied().flatten();
     for partition in &mut partitions {
