@@ -360,6 +360,12 @@ fn the_environment_decides_about_file_systems() {
     assert_eq!(format(&[all]), "btrfs");
     assert_eq!(format(&[all, ("SYSTEMD_REPART_OVERRIDE_FSTYPE_HOME", "xfs")]), "xfs");
     assert_eq!(format(&[("SYSTEMD_REPART_OVERRIDE_FSTYPE_ROOT", "xfs")]), "ext4");
+    // A partition without a file system gets one, and one whose blocks are copied does not.
+    world.put("1.conf", "[Partition]\nType=home\n");
+    assert_eq!(format(&[("SYSTEMD_REPART_OVERRIDE_FSTYPE_HOME", "xfs")]), "xfs");
+    world.put("1.conf", "[Partition]\nType=home\nCopyBlocks=/dev/zero\n");
+    let ctx = ctx().with_env("SYSTEMD_REPART_OVERRIDE_FSTYPE_HOME", "xfs");
+    assert_eq!(load(&ctx, &world.options()).unwrap()[0].format, None);
 }
 
 #[test]
@@ -498,9 +504,10 @@ fn lists_of_types() {
     let root = types::by_name("root").unwrap();
     let home = types::by_name("home").unwrap();
     assert_eq!(parse_types("root,933ac7e1-2eb4-4f13-b844-0e14e2aef915").unwrap(), [root, home]);
-    assert!(parse_types("").unwrap().is_empty());
-    let err = parse_types("root,x").unwrap_err().to_string();
-    assert_eq!(err, "'x' is not a valid partition type identifier or GUID");
+    for (list, bad) in [("root,x", "x"), ("", ""), ("root,,home", "")] {
+        let err = parse_types(list).unwrap_err().to_string();
+        assert_eq!(err, format!("'{bad}' is not a valid partition type identifier or GUID"));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use ::slipway::error::{Error, Result};
+use ::slipway::format::gpt::types::for_architecture;
 use ::slipway::log::NOTICE;
 use ::slipway::repart::model::{
     AppendFstab, Ddi, Device, ElTorito, Empty, Filter, ImageSize, Options, Seed,
@@ -33,8 +34,13 @@ fn path(path: Option<&PathBuf>) -> Result<Option<PathBuf>> {
     path.filter(|path| !path.as_os_str().is_empty()).map(|path| absolute(path)).transpose()
 }
 
-fn types(lists: &[value::Types]) -> Vec<Uuid> {
-    lists.iter().flat_map(|list| list.0.iter().copied()).collect()
+/// As definitions have them: of the architecture that `--architecture=` says.
+fn types(args: &Args, lists: &[value::Types]) -> Vec<Uuid> {
+    let of_architecture = |id: &Uuid| match &args.architecture {
+        Some(arch) => for_architecture(*id, arch),
+        None => *id,
+    };
+    lists.iter().flat_map(|list| list.0.iter().map(of_architecture)).collect()
 }
 
 /// What the arguments ask for, if they go together.
@@ -79,7 +85,7 @@ pub(super) fn of(args: &Args) -> Result<Options> {
         definitions: paths(&args.definitions)?,
         splits: args.split == Some(true),
         filter: filter(args),
-        defer: types(&args.defer_partitions),
+        defer: types(args, &args.defer_partitions),
         defers_empty: args.defer_partitions_empty == Some(true),
         defers_factory_reset: args.defer_partitions_factory_reset == Some(true),
         copy_source: path(args.copy_source.as_ref())?,
@@ -119,9 +125,9 @@ fn size(args: &Args) -> Option<ImageSize> {
 
 fn filter(args: &Args) -> Filter {
     if !args.include_partitions.is_empty() {
-        Filter::Include(types(&args.include_partitions))
+        Filter::Include(types(args, &args.include_partitions))
     } else if !args.exclude_partitions.is_empty() {
-        Filter::Exclude(types(&args.exclude_partitions))
+        Filter::Exclude(types(args, &args.exclude_partitions))
     } else {
         Filter::All
     }

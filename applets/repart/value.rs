@@ -2,7 +2,7 @@
 
 use ::slipway::conf::value as plain;
 use ::slipway::disk::dissect::Policy;
-use ::slipway::format::gpt::types;
+use ::slipway::repart::definitions::parse_types;
 use ::slipway::repart::model::{AppendFstab, Empty, Seed};
 use uuid::Uuid;
 
@@ -112,14 +112,7 @@ pub(super) fn image_policy(text: &str) -> Result<Policy, String> {
 }
 
 pub(super) fn types(text: &str) -> Result<Types, String> {
-    let known = text.split(',').map(|name| match types::parse(name) {
-        Some(id) => Ok(id),
-        None => {
-            let name = printable(name);
-            refuse(format!("'{name}' is not a valid partition type identifier or GUID"))
-        }
-    });
-    Ok(Types(known.collect::<Result<_, _>>()?))
+    parse_types(text).map(Types).or_else(|error| refuse(error.to_string()))
 }
 
 pub(super) fn ddi(text: &str) -> Result<String, String> {

@@ -21,13 +21,11 @@ pub(super) fn finish(mut draft: Draft<'_>, path: &Path) -> Result<Definition> {
     if let Err(text) = check_sources(&draft) {
         return refuse(text);
     }
-    let format = format(&draft, path);
-    if let Err(text) = check_format(&draft, format.as_deref()) {
+    draft.definition.is_placeholder = draft.format.as_deref() == Some(EMPTY);
+    let format = format(&draft);
+    if let Err(text) = check_format(&draft, format.as_ref()) {
         return refuse(text);
     }
-    let is_placeholder = format.as_deref() == Some(EMPTY);
-    let format = format.filter(|name| name != EMPTY).map(FileSystem);
-    draft.definition.is_placeholder = is_placeholder;
     draft.definition.adds_validate_fs = draft.adds_validate_fs.unwrap_or_else(|| {
         format.as_ref().is_some_and(|format| !format.is_swap() && !format.is_vfat())
     });
@@ -36,10 +34,12 @@ pub(super) fn finish(mut draft: Draft<'_>, path: &Path) -> Result<Definition> {
         .and_then(|()| check_encryption(&draft))
         .and_then(|()| check_rest(&draft));
     match checked {
-        Ok(()) => {
-            tell_useless(&draft, path);
-            Ok(draft.into_definition(format))
-        }
+        Ok(()) => tell_useless(&draft, path),
+        Err(text) => return refuse(text),
+    }
+    let format = overridden(&draft, format.as_ref(), path).or(format);
+    match check_format(&draft, format.as_ref()) {
+        Ok(()) => Ok(draft.into_definition(format)),
         Err(text) => refuse(text),
     }
 }
@@ -97,53 +97,63 @@ fn check_sources(draft: &Draft<'_>) -> Result<(), String> {
     Err(fault.to_owned())
 }
 
-/// `Format=`, or what follows from the other keys, or what the environment says instead.
-fn format(draft: &Draft<'_>, path: &Path) -> Option<String> {
-    let definition = &draft.definition;
-    let kind = types::designator(definition.type_uuid);
-    let has_blocks = definition.copy_blocks.is_some();
-    let implied = || {
-        let is_made = draft.asks_for_files() || (draft.encrypt.is_some() && !has_blocks);
-        if kind == Designator::Swap && !has_blocks {
-            Some("swap")
-        } else if is_made {
-            Some(match kind {
-                Designator::Esp | Designator::Xbootldr => "vfat",
-                _ => "ext4",
-            })
-        } else {
-            None
-        }
+/// `Format=`, or what follows from the other keys.
+fn format(draft: &Draft<'_>) -> Option<FileSystem> {
+    let name = match draft.format.as_deref() {
+        Some(EMPTY) => None,
+        Some(name) => Some(name),
+        None => implied_format(draft),
     };
-    let name = draft.format.clone().or_else(|| implied().map(str::to_owned))?;
-    let Some(purpose) = types::purpose(definition.type_uuid) else { return Some(name) };
+    name.map(|name| FileSystem(name.to_owned()))
+}
+
+/// What the environment says instead, for this kind of partition. The checks know nothing of it.
+fn overridden(draft: &Draft<'_>, format: Option<&FileSystem>, path: &Path) -> Option<FileSystem> {
+    let purpose = types::purpose(draft.definition.type_uuid)?;
     let variable = format!("SYSTEMD_REPART_OVERRIDE_FSTYPE_{}", purpose.to_ascii_uppercase());
-    match draft.ctx.env(&variable) {
-        Some(other) if other != name => {
-            log::info!(
-                target: NOTICE,
-                "{}:1: Overriding defined file system type '{name}' for '{purpose}' partition \
-                 with '{other}'.",
-                path.display()
-            );
-            Some(other.to_owned())
-        }
-        _ => Some(name),
+    let other = draft.ctx.env(&variable)?;
+    let name = format.map_or("", FileSystem::name);
+    // DIFFERS: the peer names a file system for a partition whose blocks are copied, too, and looks
+    // for a program that it will not call.
+    if draft.definition.copy_blocks.is_some() || other == name {
+        return None;
+    }
+    // DIFFERS: where there was none, the peer shows "(null)".
+    log::info!(
+        target: NOTICE,
+        "{}:1: Overriding defined file system type '{name}' for '{purpose}' partition with \
+         '{other}'.",
+        path.display(),
+    );
+    Some(FileSystem(other.to_owned()))
+}
+
+/// The file system of a partition that needs one but does not say which.
+fn implied_format(draft: &Draft<'_>) -> Option<&'static str> {
+    let has_blocks = draft.definition.copy_blocks.is_some();
+    let is_made = draft.asks_for_files() || (draft.encrypt.is_some() && !has_blocks);
+    match types::designator(draft.definition.type_uuid) {
+        Designator::Swap if !has_blocks => Some("swap"),
+        Designator::Esp | Designator::Xbootldr if is_made => Some("vfat"),
+        _ if is_made => Some("ext4"),
+        _ => None,
     }
 }
 
-fn check_format(draft: &Draft<'_>, format: Option<&str>) -> Result<(), String> {
+fn check_format(draft: &Draft<'_>, format: Option<&FileSystem>) -> Result<(), String> {
+    if !draft.asks_for_files() {
+        return Ok(());
+    }
     // DIFFERS: the peer finds out about a swap partition by its type, and about one that is to be
     // left empty, when it has begun to write, or fails an assertion.
-    if let Some(name @ ("swap" | EMPTY)) = format
-        && draft.asks_for_files()
-    {
-        return Err(format!(
-            "Format={name} and CopyFiles=/MakeDirectories=/MakeSymlinks= cannot be combined, \
-             refusing."
-        ));
-    }
-    Ok(())
+    let name = match format {
+        Some(format) if format.is_swap() => "swap",
+        None if draft.definition.is_placeholder => EMPTY,
+        _ => return Ok(()),
+    };
+    Err(format!(
+        "Format={name} and CopyFiles=/MakeDirectories=/MakeSymlinks= cannot be combined, refusing."
+    ))
 }
 
 fn check_populated(draft: &Draft<'_>, format: Option<&FileSystem>) -> Result<(), String> {

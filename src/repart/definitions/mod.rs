@@ -24,6 +24,7 @@ use crate::conf::search::SearchPath;
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::format::gpt::types;
+use crate::out::escape;
 
 /// Loads the files that the options ask for, in the order of their names, without those whose type
 /// the options leave out.
@@ -67,9 +68,9 @@ fn search_path(ctx: &Ctx, options: &Options) -> Result<Option<SearchPath>> {
 /// One of them is neither.
 pub fn parse_types(text: &str) -> Result<Vec<Uuid>> {
     text.split(',')
-        .filter(|word| !word.is_empty())
         .map(|word| {
             types::parse(word).ok_or_else(|| {
+                let word = escape::line(word);
                 Error::new(format!("'{word}' is not a valid partition type identifier or GUID"))
                     .with_errno(22)
             })

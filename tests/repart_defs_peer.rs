@@ -1,0 +1,315 @@
+//! Broken and odd definitions, read by us and by the real `systemd-repart`: same exit status, same
+//! lines about the same lines of the same files.
+//!
+//! Needs the peer (`make diff-test PEER=DIR`). The worlds are generated from fixed seeds, so a
+//! difference can be looked at again: `SEED=n` runs just that one.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a failed look-up is a failed test; what was skipped and counted is told"
+)]
+
+#[path = "common/peer.rs"]
+mod peer;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Output;
+
+use peer::Peer;
+
+const WORLDS: u64 = 300;
+
+/// A small generator with a known sequence: the worlds stay the same for ever.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % sides
+    }
+
+    fn chance(&mut self, percent: usize) -> bool {
+        self.roll(100) < percent
+    }
+
+    fn pick<'a>(&mut self, list: &[&'a str]) -> &'a str {
+        list[self.roll(list.len())]
+    }
+}
+
+const TYPES: [&str; 12] = [
+    "root",
+    "root",
+    "usr",
+    "home",
+    "swap",
+    "esp",
+    "xbootldr",
+    "root-verity",
+    "root-verity-sig",
+    "linux-generic",
+    "01234567-89ab-4def-8123-456789abcdef",
+    "4f68bce3e8cd4db196e7fbcaf984b709",
+];
+
+const SIZES: [&str; 14] = [
+    "1M", "20M", "4097", "1.5M", "0", "12345678", "10 M", "1K", "2M 5K", "", "x", "-1", "5m", "1E",
+];
+const BOOLS: [&str; 8] = ["yes", "no", "on", "F", "", "maybe", "1", "2"];
+const PATHS: [&str; 12] = [
+    "/a", "/a/b/", "//c//d", "/a/./b", "/a/../b", "rel", "", "/%a", "/%Z", "/x y", "\"/q r\"", "/",
+];
+const NUMBERS: [&str; 13] =
+    ["0", "5", "-5", "+7", "0x10", "010", "0b11", "1000001", "99999999999", "", "x", " 3", "08"];
+const WORDS: [&str; 10] = ["x", "a b", "%%", "%m", "%Z", "", "ä", "a\\tb", "'q'", "a/b"];
+
+/// Keys with values for them. Nothing here takes the peer to a file system of its own.
+const KEYS: &[(&str, &[&str])] = &[
+    ("Type", &["", "ROOT", "nonsense", "root-", "usr", "00000000000000000000000000000000"]),
+    (
+        "Label",
+        &[
+            "x",
+            "",
+            "%a-%%",
+            "%Z",
+            "0123456789012345678901234567890123456",
+            "äöüäöüäöüäöüäöüäöüä",
+            "%",
+        ],
+    ),
+    ("VolumeLabel", &WORDS),
+    ("VolumeName", &["", "x", "a/b", ".", ".."]),
+    ("UUID", &["null", "", "x", "abcdef00-0000-4000-8000-000000000001", "NULL"]),
+    ("Priority", &NUMBERS),
+    ("Weight", &NUMBERS),
+    ("PaddingWeight", &NUMBERS),
+    ("SizeMinBytes", &SIZES),
+    ("SizeMaxBytes", &SIZES),
+    ("PaddingMinBytes", &SIZES),
+    ("PaddingMaxBytes", &SIZES),
+    ("FactoryReset", &BOOLS),
+    ("NoAuto", &BOOLS),
+    ("ReadOnly", &BOOLS),
+    ("GrowFileSystem", &BOOLS),
+    ("AddValidateFS", &BOOLS),
+    ("Discard", &BOOLS),
+    ("Flags", &NUMBERS),
+    ("CopyBlocks", &["", "rel", "/a/../b", "%Z", "/dev/zero", "/etc/../etc/hostname"]),
+    ("Format", &["ext4", "vfat", "swap", "empty", "", "a/b", "..", "ext4", "btrfs"]),
+    ("CopyFiles", &PATHS),
+    ("CopyFiles", &["/a:/b", "/a:rel", "/a::", "/a:/b:fsverity=copy", "/a:/b:x,fsverity=no"]),
+    ("CopyFiles", &["/a:/b:c:d", "/a\\q:/b", "/a:/b\\q", "/a\\x20b", ":", "/a:/b:"]),
+    ("ExcludeFiles", &PATHS),
+    ("ExcludeFiles", &["/a b /c", "/a \"/b", "/a /b/", "/a/../b /c", "%Z /a"]),
+    ("ExcludeFilesTarget", &PATHS),
+    ("MakeDirectories", &PATHS),
+    ("MakeDirectories", &["/a rel /b", "/a \"/b", "/a /b/../c %Z /d"]),
+    ("MakeSymlinks", &["/a:b", "/a", "a:b", ":", "\"/a", "/a:%Z", "%Z:b", "/a/../b:c", "/a:b:c"]),
+    ("Subvolumes", &["/a", "/a:ro", "/a:x", "/a:", "rel", "/a /b:nodatacow,ro", "\"/a", "%Z", ""]),
+    ("DefaultSubvolume", &["/a", "/b", "", "rel", "%Z", "/a/"]),
+    ("BlockDeviceReplace", &["", "rel", "/a/../b", "/"]),
+    ("Encrypt", &["off", "key-file", "", "yes", "no", "x", "Key-File"]),
+    ("EncryptKDF", &["argon2id", "pbkdf2", "minimal", "", "x"]),
+    ("KeyFile", &["", "/dev/null", "/nonexistent", "rel", "/etc"]),
+    ("TPM2PCRs", &["", "7", "7+11", "x", "24", "7:sha256", "7:md5", "boot-loader-code"]),
+    ("Integrity", &["off", "inline", "", "x", "yes"]),
+    ("IntegrityAlgorithm", &["hmac-sha1", "hmac-sha512", "", "x"]),
+    ("Verity", &["off", "data", "hash", "signature", "", "x", "yes"]),
+    ("VerityMatchKey", &["k", "k", "k2", "", "a b"]),
+    ("VerityDataBlockSizeBytes", &["512", "4096", "1K", "100", "3000", "8192", "", "x"]),
+    ("VerityHashBlockSizeBytes", &["512", "4K", "100", "3000", ""]),
+    ("SplitName", &["%t", "-", "", "x"]),
+    ("Minimize", &["off", "best", "guess", "", "x", "no"]),
+    ("MountPoint", &["/", "/a:ro", "rel", "", "/a:b:c", "\"/a", "/a:r\\q", ":ro", "/a/../b"]),
+    (
+        "EncryptedVolume",
+        &["v", "v:k:o", "a/b", "", "v:k:o:x", "v:k:o:fixate-volume-key", "a:b:c:d:e"],
+    ),
+    ("EncryptedVolume", &["\"v", "a\\qb", ":", "v:::x,fixate-volume-key", ".."]),
+    ("Compression", &["zstd", "", "ä", "a\"b", "a\\b"]),
+    ("CompressionLevel", &["3", "", "ä"]),
+    ("SupplementFor", &["10-a", "20-b", "30-c", "", "a/b", ".", "nope"]),
+    ("FileSystemSectorSize", &["512", "4096", "100", "", "x", "0"]),
+    ("Unknown", &["x"]),
+    ("X-Ours", &["x"]),
+    ("label", &["x"]),
+];
+
+const ODD_LINES: [&str; 10] = [
+    "# comment",
+    "; comment",
+    "NoEquals",
+    "=x",
+    "[Other]",
+    "[X-Other]",
+    "[Partition]",
+    " Label = spaced ",
+    "Label=a\\",
+    "[Broken",
+];
+
+struct World {
+    files: BTreeMap<String, String>,
+    args: Vec<String>,
+    env: Vec<(&'static str, &'static str)>,
+}
+
+fn lines(dice: &mut Dice, is_dropin: bool) -> String {
+    let mut text = String::new();
+    if !dice.chance(4) {
+        text.push_str("[Partition]\n");
+    }
+    if !is_dropin && !dice.chance(6) {
+        text.push_str(&format!("Type={}\n", dice.pick(&TYPES)));
+    }
+    for _ in 0..1 + dice.roll(5) {
+        if dice.chance(7) {
+            text.push_str(dice.pick(&ODD_LINES));
+        } else {
+            let (key, values) = KEYS[dice.roll(KEYS.len())];
+            text.push_str(&format!("{key}={}", dice.pick(values)));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn generate(seed: u64) -> World {
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    for _ in 0..8 {
+        dice.roll(2);
+    }
+    let mut files = BTreeMap::new();
+    let names = ["10-a.conf", "20-b.conf", "30-c.conf"];
+    for name in &names[..1 + dice.roll(3)] {
+        files.insert(format!("r/{name}"), lines(&mut dice, false));
+        if dice.chance(15) {
+            files.insert(format!("r/{name}.d/50-d.conf"), lines(&mut dice, true));
+        }
+        if dice.chance(8) {
+            files.insert(format!("over/{name}"), lines(&mut dice, false));
+        }
+        if dice.chance(5) {
+            files.insert(format!("over/{name}"), String::new());
+        }
+    }
+    if dice.chance(25) {
+        // A Verity set with something odd in it.
+        let mut set = |name: &str, kind: &str, role: &str| {
+            let mut text = format!("[Partition]\nType={kind}\nVerity={role}\nVerityMatchKey=k\n");
+            if dice.chance(40) {
+                let (key, values) = KEYS[dice.roll(KEYS.len())];
+                text.push_str(&format!("{key}={}\n", dice.pick(values)));
+            }
+            files.insert(format!("r/{name}"), text);
+        };
+        set("60-d.conf", "root", "data");
+        set("61-h.conf", "root-verity", "hash");
+        set("62-s.conf", "root-verity-sig", "signature");
+    }
+    let mut args = Vec::new();
+    if dice.chance(10) {
+        let list = dice.pick(&["root", "home,swap", "esp,root-verity"]);
+        let word = dice.pick(&["include", "exclude"]);
+        args.push(format!("--{word}-partitions={list}"));
+    }
+    if dice.chance(10) {
+        args.push(format!("--architecture={}", dice.pick(&["arm64", "x86", "sparc"])));
+    }
+    let mut env = Vec::new();
+    if dice.chance(10) {
+        env.push(("SYSTEMD_REPART_OVERRIDE_FSTYPE", dice.pick(&["ext4", "vfat", "a/b"])));
+    }
+    if dice.chance(10) {
+        env.push(("SYSTEMD_REPART_OVERRIDE_FSTYPE_ROOT", dice.pick(&["ext4", "btrfs"])));
+    }
+    World { files, args, env }
+}
+
+/// What is known to differ: the peer begins, and fails or aborts when it is too late.
+fn is_excused(world: &World, peer: &Output, told: &str) -> bool {
+    let text: String = world.files.values().map(String::as_str).collect();
+    let is_swap_or_empty =
+        told.contains("Format=swap and Copy") || told.contains("Format=empty and");
+    // An assertion of the peer.
+    (peer.status.code() == Some(134) || is_swap_or_empty)
+        || text.contains("CopyFiles=/a:%Z")
+        // It looks for a file system where it copies blocks.
+        || (text.contains("CopyBlocks=/") && !world.env.is_empty())
+}
+
+/// The lines about definition files.
+fn about_files(output: &Output) -> Vec<String> {
+    String::from_utf8_lossy(&output.stderr)
+        .lines()
+        .filter(|line| line.contains(".conf:") || line.starts_with("Failed to read key file"))
+        // Ours shows nothing where there is nothing.
+        .map(|line| line.replace("type '(null)'", "type ''"))
+        .collect()
+}
+
+#[test]
+fn odd_definitions_are_told_and_refused_as_the_peer_does() {
+    let Some(peer) = Peer::new("repart_defs_peer") else { return };
+    let only: Option<u64> = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut faults = Vec::new();
+    let (mut refused, mut excused) = (0, 0);
+    for seed in 0..WORLDS {
+        if only.is_some_and(|only| only != seed) {
+            continue;
+        }
+        let world = generate(seed);
+        let name = format!("w{seed}");
+        let dir = peer.dir().join(&name);
+        for part in ["r", "over"] {
+            fs::create_dir_all(dir.join(part)).unwrap();
+        }
+        for (name, text) in &world.files {
+            let path = dir.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let inside = peer.inside().join(&name);
+        let run = |program: &std::path::Path, words: &[&str]| {
+            let mut command = peer.command(program);
+            command.args(words);
+            for part in ["over", "r"] {
+                command.arg(format!("--definitions={}", inside.join(part).display()));
+            }
+            command
+                .args(["--seed=0123456789abcdef0123456789abcdef", "--offline=yes", "--pretty=no"])
+                .args(&world.args)
+                .envs(world.env.iter().copied())
+                .arg("-")
+                .output()
+                .unwrap()
+        };
+        let theirs = run("systemd-repart".as_ref(), &[]);
+        let ours = run(&peer.slipway(), &["repart"]);
+        let (their_lines, our_lines) = (about_files(&theirs), about_files(&ours));
+        refused += u32::from(theirs.status.code() == Some(1));
+        let is_same = their_lines == our_lines && theirs.status.code() == ours.status.code();
+        if !is_same && is_excused(&world, &theirs, &String::from_utf8_lossy(&ours.stderr)) {
+            excused += 1;
+        } else if !is_same {
+            faults.push(format!(
+                "SEED={seed} {:?} {:?}\n{}\npeer {:?}:\n{}ours {:?}:\n{}",
+                world.args,
+                world.env,
+                world.files.iter().map(|(n, t)| format!("{n}:\n{t}")).collect::<String>(),
+                theirs.status.code(),
+                String::from_utf8_lossy(&theirs.stderr),
+                ours.status.code(),
+                String::from_utf8_lossy(&ours.stderr),
+            ));
+        }
+    }
+    println!("{WORLDS} worlds, {refused} refused by the peer, {excused} excused");
+    assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n=====\n"));
+}
