@@ -1,76 +1,274 @@
-//! File systems made by programs: a tree is put together in a directory, the program makes a file
-//! of it, and the file is copied into place.
+//! File systems made by programs: where the program writes, and how it gets at what goes in.
+//!
+//! | Target | Way |
+//! |---|---|
+//! | an image file, ext2 to ext4 | in place, at an offset |
+//! | a range of a device | in place, by a loop device |
+//! | all else | a temporary file, whose blocks are then copied |
+//!
+//! Programs that take a directory get one (see [`super::directory`]). Those that cannot make a file
+//! system on a device that is then mounted, where nobody else sees it, and filled by ourselves.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
-use rustix::io::Errno;
-
-use super::walk::{self, Entry, Kind};
-use super::{Spec, find};
+use super::arguments::Job;
+use super::tree::Tree;
+use super::{Spec, directory, find, program};
 use crate::ctx::Ctx;
-use crate::disk::Disk;
 use crate::disk::copy::{self, Source};
+use crate::disk::{Disk, Lock};
 use crate::error::{Context as _, Error, Result};
+use crate::fs::Files;
 use crate::sys::fs;
+use crate::sys::loopdev::{self, LoopDevice, Part};
+use crate::sys::mount::{self, Mounts};
 
 /// Makes a file system with the program for it.
 pub(super) fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
     let work = Work::new(ctx)?;
-    let image = work.path.join("image");
-    let len = image_of(ctx, spec, &work, &image, target.size_bytes())?;
-    if len > target.size_bytes() {
-        return Err(Error::new(format!(
-            "The {} file system has {len} bytes, and there is room for {}.",
-            spec.file_system,
-            target.size_bytes()
-        )));
+    if let Some((path, offset)) = target.place() {
+        let is_file = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        if is_file && is_ext(spec) {
+            return in_place(ctx, spec, target, &work, &path, offset);
+        }
+        let is_mounted = spec.tree.is_some() && !takes_directory(ctx, spec)?;
+        if is_mounted || !is_file && spec.is_offline != Some(true) && program::is_root() {
+            match attach(target, &path, offset, spec.sector_size) {
+                Ok((device, _lock)) => return on_device(ctx, spec, &work, &device, is_mounted),
+                Err(err) if is_mounted => return Err(err),
+                Err(err) => log::debug!("{err}; making the file system in a file."),
+            }
+        }
     }
+    if spec.tree.is_some() && !takes_directory(ctx, spec)? {
+        return Err(cannot_populate(spec));
+    }
+    let image = work.path.join("image");
+    build(ctx, spec, &work, &image, target.size_bytes(), false)?;
     let file = File::open(&image).context(|| format!("Failed to open '{}'", image.display()))?;
+    let len = file.metadata().context(|| "Failed to measure a file system".to_owned())?.len();
+    if len > target.size_bytes() {
+        return Err(Error::errno_because(
+            format!(
+                "The {} file system has {len} bytes, and there is room for {}",
+                spec.file_system,
+                target.size_bytes()
+            ),
+            rustix::io::Errno::NOSPC.raw_os_error(),
+        ));
+    }
     copy::copy(Source { file: &file, offset: 0, len }, target, 0, false, &mut |_| ())
         .context(|| format!("Failed to write the {} file system", spec.file_system))
 }
 
-/// Makes a file system in a new file, of `size` bytes where contents do not decide that; how long
-/// it is.
-pub(super) fn image_of(
+/// Makes a file system in a new file: as long as its contents want, or of `size` bytes.
+pub(super) fn build(
     ctx: &Ctx,
     spec: &Spec,
     work: &Work,
     image: &Path,
     size: u64,
-) -> Result<u64> {
-    let Some(program) = find(ctx, &spec.file_system)? else {
-        return Err(Error::new(format!("No program makes {}.", spec.file_system)));
-    };
-    let tree = work.path.join("tree");
-    match &spec.tree {
-        Some(planned) => {
-            let entries = walk::entries(planned.request())?;
-            materialise(&entries, &tree)?;
-            for (name, value) in &planned.request().root_xattrs {
-                fs::set_xattr(&tree, name, value)
-                    .context(|| format!("Failed to set attribute '{}'", name.to_string_lossy()))?;
-            }
-            set_times(&tree, &entries, spec.epoch(ctx))?;
-        }
-        None => make_directory(&tree)?,
-    }
+    shrinks: bool,
+) -> Result<()> {
     let failed = || format!("Failed to create '{}'", image.display());
     let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(image).context(failed)?;
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let file = options.open(image).context(failed)?;
     if !is_sized_by_contents(spec) {
         file.set_len(size).context(failed)?;
     }
-    run(ctx, &program, &arguments(ctx, spec, &tree, image))?;
-    Ok(std::fs::metadata(image).context(failed)?.len())
+    run(ctx, spec, work, Place { node: image, range: None, shrinks })
+}
+
+/// Where a program writes.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    node: &'a Path,
+    range: Option<(u64, u64)>,
+    shrinks: bool,
+}
+
+/// Makes a file system within an image file.
+fn in_place(
+    ctx: &Ctx,
+    spec: &Spec,
+    target: &dyn Disk,
+    work: &Work,
+    node: &Path,
+    offset: u64,
+) -> Result<()> {
+    let size = target.size_bytes();
+    // What the program does not write must not be what was there before.
+    target
+        .zero(0, size)
+        .and_then(|()| target.sync())
+        .context(|| format!("Failed to empty {size} bytes of '{}'", node.display()))?;
+    run(ctx, spec, work, Place { node, range: Some((offset, size)), shrinks: false })
+}
+
+/// The target as a device of its own, locked against the device manager.
+fn attach(
+    target: &dyn Disk,
+    path: &Path,
+    offset: u64,
+    sector_size: u32,
+) -> Result<(LoopDevice, Box<dyn Lock>)> {
+    let failed = || format!("Failed to make a loop device of '{}'", path.display());
+    target.sync().context(failed)?;
+    let file = OpenOptions::new().read(true).write(true).open(path).context(failed)?;
+    let part = Part { offset, size: target.size_bytes(), sector_size, is_writable: true };
+    let device = loopdev::attach(&file, part).context(failed)?;
+    let node = crate::disk::FileDisk::open(device.path(), crate::disk::Access::Read);
+    let lock = node.and_then(|disk| disk.lock()).context(failed)?;
+    Ok((device, lock))
+}
+
+fn on_device(
+    ctx: &Ctx,
+    spec: &Spec,
+    work: &Work,
+    device: &LoopDevice,
+    is_mounted: bool,
+) -> Result<()> {
+    let place = Place { node: device.path(), range: None, shrinks: false };
+    if is_mounted && let Some(tree) = &spec.tree {
+        let empty = Spec { tree: None, ..spec.clone() };
+        run(ctx, &empty, work, place)?;
+        fill_mounted(ctx, spec, tree, work, device.path())?;
+    } else {
+        run(ctx, spec, work, place)?;
+    }
+    let failed = || format!("Failed to sync '{}'", device.path().display());
+    File::open(device.path()).and_then(|node| node.sync_all()).context(failed)
+}
+
+/// Mounts a new file system where only this thread sees it and copies the tree into it.
+fn fill_mounted(ctx: &Ctx, spec: &Spec, tree: &Tree, work: &Work, device: &Path) -> Result<()> {
+    let place = work.path.join("mounted");
+    make_private(&place)?;
+    let fill = || -> Result<()> {
+        let failed = || format!("Failed to mount a new {} file system", spec.file_system);
+        mount::private_namespace().context(failed)?;
+        let mut mounts = Mounts::default();
+        let options = mount::Options { is_writable: true, ..mount::Options::default() };
+        mounts.mount(device, &place, &spec.file_system, options).context(failed)?;
+        directory::copy(tree, &place, ctx.now())?;
+        fs::sync_filesystem(&place).context(|| format!("Failed to sync '{}'", place.display()))
+    };
+    in_thread(fill)
+}
+
+/// Runs the program, with a directory of what goes in.
+fn run(ctx: &Ctx, spec: &Spec, work: &Work, place: Place<'_>) -> Result<()> {
+    let Some(program) = find(ctx, &spec.file_system)? else {
+        return Err(Error::new(format!("No program makes {}.", spec.file_system)));
+    };
+    let (kind, shown) = (&spec.file_system, place.node.display());
+    log::info!("Formatting {shown} as {kind}");
+    let start = |tree: Option<&Path>| {
+        let Place { node, range, shrinks } = place;
+        let words = Job { spec, tree, node, range, shrinks }.arguments(ctx);
+        program::run(ctx, &program, &words)
+    };
+    let empty = Tree::plan(super::tree::Request { root: "/".into(), ..Default::default() })?;
+    match &spec.tree {
+        None if !is_sized_by_contents(spec) && !place.shrinks => start(None)?,
+        tree => {
+            let tree = tree.as_ref().unwrap_or(&empty);
+            log::info!("Preparing to populate {kind} filesystem.");
+            with_directory(ctx, spec, tree, work, &start)?;
+        }
+    }
+    if is_ext(spec)
+        && let Some(tree) = &spec.tree
+    {
+        ext_root(ctx, tree, work, place)?;
+    }
+    let (label, uuid) = (&spec.label, spec.uuid);
+    match kind.as_str() {
+        "squashfs" => {
+            log::info!("{shown} successfully formatted as {kind} (no label or uuid specified)");
+        }
+        _ => {
+            log::info!("{shown} successfully formatted as {kind} (label \"{label}\", uuid {uuid})")
+        }
+    }
+    Ok(())
+}
+
+/// Calls `start` with a directory in which the tree is, bound together or copied.
+fn with_directory(
+    ctx: &Ctx,
+    spec: &Spec,
+    tree: &Tree,
+    work: &Work,
+    start: &(dyn Fn(Option<&Path>) -> Result<()> + Sync),
+) -> Result<()> {
+    let ready = || log::info!("Ready to populate {} filesystem.", spec.file_system);
+    let frame = work.path.join("frame");
+    if program::is_root() && spec.is_offline != Some(true) {
+        make_private(&frame)?;
+        if let Some(binds) = directory::frame(tree, &frame, ctx.now())? {
+            let bound = in_thread(|| {
+                let mut mounts = Mounts::default();
+                let bound = mount::private_namespace().and_then(|()| {
+                    binds.iter().try_for_each(|(source, place)| mounts.bind(source, place))
+                });
+                if let Err(err) = bound {
+                    log::debug!("Cannot bind files to their places ({err}), copying them.");
+                    return Ok(false);
+                }
+                ready();
+                start(Some(&frame)).map(|()| true)
+            })?;
+            if bound {
+                return remove(&frame);
+            }
+        }
+        remove(&frame)?;
+    }
+    let copied = work.path.join("tree");
+    make_private(&copied)?;
+    directory::copy(tree, &copied, ctx.now())?;
+    ready();
+    start(Some(&copied))?;
+    remove(&copied)
+}
+
+/// Calls something in a thread of its own, which may change what it sees of the machine.
+fn in_thread<T: Send>(call: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| match scope.spawn(call).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
+/// `mkfs.ext4` takes all of a tree but the owner and mode of its root directory.
+fn ext_root(ctx: &Ctx, tree: &Tree, work: &Work, place: Place<'_>) -> Result<()> {
+    let Some(origin) = &tree.top.origin else { return Ok(()) };
+    let metadata = super::tree::stat(origin)?;
+    let (mode, uid, gid) = (metadata.mode(), metadata.uid(), metadata.gid());
+    if (mode & 0o7777, uid, gid) == (0o755, 0, 0) {
+        return Ok(());
+    }
+    let Some(debugfs) = program::search(ctx, "debugfs") else {
+        log::warn!("'debugfs' is not available, the root directory keeps mode 0755.");
+        return Ok(());
+    };
+    let script = work.path.join("commands");
+    let text = format!(
+        "set_inode_field <2> mode 0{mode:o}\n\
+         set_inode_field <2> uid {uid}\n\
+         set_inode_field <2> gid {gid}\n"
+    );
+    std::fs::write(&script, text).context(|| format!("Failed to write '{}'", script.display()))?;
+    let mut node = place.node.as_os_str().to_os_string();
+    if let Some((offset, _)) = place.range {
+        node.push(format!("?offset={offset}"));
+    }
+    program::run(ctx, &debugfs, &["-w".into(), "-f".into(), script.into(), node])
 }
 
 /// A private directory that goes with its value.
@@ -80,258 +278,58 @@ pub(super) struct Work {
 
 impl Work {
     pub(super) fn new(ctx: &Ctx) -> Result<Self> {
-        let parent = ctx.env_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-        let random: [u8; 8] = ctx.random();
-        let path = parent.join(format!(".#repart{:016x}", u64::from_le_bytes(random)));
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .context(|| format!("Failed to create directory '{}'", path.display()))?;
+        let path = super::temporary_path(ctx);
+        make_private(&path)?;
         Ok(Self { path })
     }
 }
 
 impl Drop for Work {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = remove(&self.path);
     }
 }
 
-/// True for file systems that are as large as what is in them.
-fn is_sized_by_contents(spec: &Spec) -> bool {
-    matches!(spec.file_system.as_str(), "erofs" | "squashfs")
-}
-
-/// The words behind the name of the program.
-fn arguments(ctx: &Ctx, spec: &Spec, tree: &Path, image: &Path) -> Vec<OsString> {
-    let uuid = spec.uuid.to_string();
-    let label =
-        |max: usize| spec.label.get(..spec.label.floor_char_boundary(max)).unwrap_or_default();
-    let discard = if spec.discards { "discard" } else { "nodiscard" };
-    let (tree, image) = (tree.as_os_str(), image.as_os_str());
-    let has_tree = spec.tree.is_some();
-    let mut words: Vec<OsString> = Vec::new();
-    let mut say = |more: &[&OsStr]| words.extend(more.iter().map(|word| (*word).to_owned()));
-    match spec.file_system.as_str() {
-        "ext2" | "ext3" | "ext4" => {
-            let extended = format!("{discard},lazy_itable_init=1,hash_seed={uuid}");
-            let fixed = [
-                "-L",
-                label(16),
-                "-U",
-                &uuid,
-                "-I",
-                "256",
-                "-m",
-                "0",
-                "-E",
-                &extended,
-                "-b",
-                "4096",
-                "-T",
-                "default",
-            ];
-            say(&fixed.map(OsStr::new));
-            if has_tree {
-                say(&["-d".as_ref(), tree]);
-            }
-        }
-        "btrfs" => {
-            say(&["-L", &spec.label, "-U", &uuid].map(OsStr::new));
-            if !spec.discards {
-                say(&["--nodiscard".as_ref()]);
-            }
-            if has_tree {
-                say(&["-r".as_ref(), tree]);
-            }
-            if let Some(compression) = &spec.compression {
-                let level = compression
-                    .level
-                    .as_ref()
-                    .map_or_else(String::new, |level| format!(":{level}"));
-                say(&["--compress", &format!("{}{level}", compression.algorithm)].map(OsStr::new));
-            }
-            say(&[format!("--sectorsize={}", spec.sector_size).as_ref()]);
-        }
-        "xfs" => {
-            let fixed = ["-L", label(12), "-m", &format!("uuid={uuid}"), "-m", "reflink=1"];
-            say(&fixed.map(OsStr::new));
-            if !spec.discards {
-                say(&["-K".as_ref()]);
-            }
-            if has_tree {
-                say(&["-p".as_ref(), tree]);
-            }
-            say(&["-s", &format!("size={}", spec.sector_size)].map(OsStr::new));
-        }
-        "erofs" => {
-            say(&["-U", &uuid, "--quiet"].map(OsStr::new));
-            if let Some(compression) = &spec.compression {
-                let level = compression
-                    .level
-                    .as_ref()
-                    .map_or_else(String::new, |level| format!(",level={level}"));
-                say(&[format!("-z{}{level}", compression.algorithm).as_ref()]);
-            }
-        }
-        "squashfs" => {
-            say(&[tree, image, "-noappend".as_ref()]);
-            if let Some(compression) = &spec.compression {
-                say(&["-comp", &compression.algorithm].map(OsStr::new));
-                if let Some(level) = &compression.level {
-                    say(&["-Xcompression-level", level].map(OsStr::new));
-                }
-            }
-        }
-        "f2fs" => {
-            let trim = if spec.discards { "1" } else { "0" };
-            say(&["-f", "-l", &spec.label, "-U", &uuid, "-t", trim].map(OsStr::new));
-        }
-        _ => {}
-    }
-    let name = format!("SYSTEMD_REPART_MKFS_OPTIONS_{}", spec.file_system.to_uppercase());
-    let extra = ctx.env(&name).unwrap_or_default().split_whitespace();
-    words.extend(extra.map(OsString::from));
-    match spec.file_system.as_str() {
-        "squashfs" => {}
-        "erofs" => words.extend([image.to_owned(), tree.to_owned()]),
-        _ => words.push(image.to_owned()),
-    }
-    words
-}
-
-/// Runs a program; what it says is in the log, or in the error where it fails.
-fn run(ctx: &Ctx, program: &Path, words: &[OsString]) -> Result<()> {
-    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-    let mut command = Command::new(program);
-    command.args(words).env_clear().envs(ctx.env_all()).stdin(Stdio::null());
-    let output = command.output().context(|| format!("Failed to run '{}'", program.display()))?;
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
-    let lines = || told.lines().filter(|line| !line.trim().is_empty());
-    if output.status.success() {
-        for line in lines() {
-            log::debug!("{name}: {}", escape(line));
-        }
-        return Ok(());
-    }
-    let error = Error::new(format!("'{name}' failed: {}.", output.status));
-    Err(lines().fold(error, |error, line| error.hint(escape(line))))
-}
-
-/// What a program says may be made for a terminal.
-fn escape(line: &str) -> String {
-    line.chars().filter(|letter| !letter.is_control()).collect()
-}
-
-fn make_directory(path: &Path) -> Result<()> {
+fn make_private(path: &Path) -> Result<()> {
     DirBuilder::new()
-        .mode(0o755)
+        .mode(0o700)
         .create(path)
         .context(|| format!("Failed to create directory '{}'", path.display()))
 }
 
-/// Puts entries together in a directory that is made for them; times come after.
-fn materialise(entries: &[Entry], top: &Path) -> Result<()> {
-    let mut linked: BTreeMap<(u64, u64), PathBuf> = BTreeMap::new();
-    for entry in entries {
-        let place = place(top, entry);
-        let failed = || format!("Failed to copy '/{}'", entry.path.display());
-        let source = entry.source.as_ref();
-        if let Some((_, metadata)) =
-            source.filter(|(_, metadata)| metadata.nlink() > 1 && !metadata.is_dir())
-        {
-            let original = (metadata.dev(), metadata.ino());
-            if let Some(copy) = linked.get(&original) {
-                std::fs::hard_link(copy, &place).context(failed)?;
-                continue;
-            }
-            linked.insert(original, place.clone());
-        }
-        match (&entry.kind, source) {
-            (Kind::Directory, _) => make_directory(&place)?,
-            (Kind::Link(text), _) => std::os::unix::fs::symlink(text, &place).context(failed)?,
-            (Kind::File(_), Some((path, _))) => copy_file(path, &place).context(failed)?,
-            (Kind::Special, Some((_, metadata))) => {
-                let kind = FileType::from_raw_mode(metadata.mode());
-                let mode = Mode::RUSR | Mode::WUSR;
-                rustix::fs::mknodat(CWD, &place, kind, mode, metadata.rdev())
-                    .map_err(io::Error::from)
-                    .context(failed)?;
-            }
-            (Kind::File(_) | Kind::Special, None) => {}
-        }
-        if let Some((path, metadata)) = source {
-            keep(path, metadata, &place).context(failed)?;
-        }
-    }
-    Ok(())
+/// Removes what was made, but never what is mounted there.
+fn remove(path: &Path) -> Result<()> {
+    Files::default().remove(path).context(|| format!("Failed to remove '{}'", path.display()))
 }
 
-fn place(top: &Path, entry: &Entry) -> PathBuf {
-    if entry.path.as_os_str().is_empty() { top.to_path_buf() } else { top.join(&entry.path) }
+/// True for file systems that are as large as what is in them.
+pub(super) fn is_sized_by_contents(spec: &Spec) -> bool {
+    matches!(spec.file_system.as_str(), "erofs" | "squashfs")
 }
 
-/// Copies what is in a file, holes left out.
-fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
-    let (source, target) = (File::open(from)?, File::create_new(to)?);
-    if fs::clone_file(&target, &source).is_ok() {
-        return Ok(());
-    }
-    let len = source.metadata()?.len();
-    target.set_len(len)?;
-    let mut at = 0;
-    let mut buffer = vec![0; 1 << 20];
-    while let Some((start, end)) = fs::next_data(&source, at)? {
-        at = start;
-        while at < end {
-            let part = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            let (bytes, _) = buffer.split_at_mut(part);
-            source.read_exact_at(bytes, at)?;
-            target.write_all_at(bytes, at)?;
-            at += part as u64;
-        }
-    }
-    Ok(())
+fn is_ext(spec: &Spec) -> bool {
+    matches!(spec.file_system.as_str(), "ext2" | "ext3" | "ext4")
 }
 
-/// Gives a copy the owner, extended attributes and mode of its original.
-fn keep(from: &Path, metadata: &Metadata, to: &Path) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-    rustix::fs::chownat(CWD, to, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-    for name in fs::xattr_names(from)? {
-        match fs::xattr(from, &name).and_then(|value| fs::set_xattr(to, &name, &value)) {
-            // Attributes of security modules need privileges.
-            Err(err) if Errno::from_io_error(&err) == Some(Errno::PERM) => {}
-            Err(err) if Errno::from_io_error(&err) == Some(Errno::OPNOTSUPP) => {}
-            result => result?,
-        }
-    }
-    if !metadata.is_symlink() {
-        rustix::fs::chmodat(CWD, to, Mode::from_raw_mode(metadata.mode()), AtFlags::empty())?;
-    }
-    Ok(())
+/// True if the program can be given a directory.
+pub(super) fn takes_directory(ctx: &Ctx, spec: &Spec) -> Result<bool> {
+    Ok(match spec.file_system.as_str() {
+        "ext2" | "ext3" | "ext4" | "btrfs" | "erofs" | "squashfs" => true,
+        // Older ones know files of a form of their own only, which cannot say everything.
+        "xfs" => program::help(ctx, spec)?.contains("dirname"),
+        _ => false,
+    })
 }
 
-/// Sets times, innermost first: every name that is made touches its directory.
-fn set_times(top: &Path, entries: &[Entry], epoch: SystemTime) -> Result<()> {
-    let epoch = epoch.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let epoch = Timespec {
-        tv_sec: i64::try_from(epoch.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: epoch.subsec_nanos().into(),
-    };
-    for entry in entries.iter().rev() {
-        let (last_access, last_modification) = match &entry.source {
-            Some((_, metadata)) => (
-                Timespec { tv_sec: metadata.atime(), tv_nsec: metadata.atime_nsec() },
-                Timespec { tv_sec: metadata.mtime(), tv_nsec: metadata.mtime_nsec() },
-            ),
-            None => (epoch, epoch),
-        };
-        let times = Timestamps { last_access, last_modification };
-        rustix::fs::utimensat(CWD, place(top, entry), &times, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(io::Error::from)
-            .context(|| format!("Failed to set the time of '/{}'", entry.path.display()))?;
+/// That files cannot get into a file system.
+pub(super) fn cannot_populate(spec: &Spec) -> Error {
+    let kind = &spec.file_system;
+    let error = Error::new(format!("Populating {kind} filesystems is not possible here."));
+    match kind.as_str() {
+        "xfs" => error.hint(
+            "mkfs.xfs can do so without mounting from xfsprogs 6.17 on; an older one needs root \
+             and loop devices.",
+        ),
+        _ => error.hint("It needs root, loop devices and --offline=no or auto."),
     }
-    Ok(())
 }

@@ -1,14 +1,16 @@
 //! Making file systems and filling them: with the `mkfs` programs of the host where those exist,
 //! with writers of our own for FAT and swap space.
 
+mod arguments;
 mod build;
+mod directory;
+mod minimal;
 mod program;
 pub mod swap;
 pub mod tree;
 pub mod vfat;
 mod walk;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,8 +18,9 @@ use uuid::Uuid;
 
 use crate::ctx::Ctx;
 use crate::disk::Disk;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 
+pub use minimal::{Minimal, make_minimal};
 pub use program::find;
 pub use tree::Tree;
 
@@ -49,7 +52,7 @@ pub struct Spec {
 impl Spec {
     /// The time of what is made rather than copied.
     fn epoch(&self, ctx: &Ctx) -> SystemTime {
-        self.tree.as_ref().and_then(|tree| tree.request().epoch).unwrap_or_else(|| ctx.now())
+        self.tree.as_ref().and_then(|tree| tree.epoch).unwrap_or_else(|| ctx.now())
     }
 }
 
@@ -73,36 +76,6 @@ pub struct Subvolume {
     pub is_no_data_cow: bool,
 }
 
-/// A file system that is as small as it can be, in a temporary file that goes with this.
-#[derive(Debug)]
-pub struct Minimal {
-    path: PathBuf,
-    /// How large it is, in bytes.
-    pub size: u64,
-}
-
-impl Minimal {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// It, for reading.
-    ///
-    /// # Errors
-    ///
-    /// Those of opening.
-    pub fn open(&self) -> std::io::Result<File> {
-        File::open(&self.path)
-    }
-}
-
-impl Drop for Minimal {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 /// Finds every reason why this file system cannot be made here; changes nothing.
 ///
 /// # Errors
@@ -110,13 +83,72 @@ impl Drop for Minimal {
 /// A program that is missing or too old, files that cannot be read or whose owners cannot be kept.
 pub fn check(ctx: &Ctx, spec: &Spec) -> Result<()> {
     find(ctx, &spec.file_system)?;
-    if let Some(tree) = &spec.tree {
-        let entries = walk::entries(tree.request())?;
-        if spec.file_system == "vfat" {
+    check_options(ctx, spec)?;
+    let Some(tree) = &spec.tree else { return Ok(()) };
+    match spec.file_system.as_str() {
+        "swap" => return Err(Error::new("Swap space takes no files.")),
+        "vfat" => {
+            let entries = walk::entries(tree)?;
             vfat::size_needed(&fat_settings(ctx, spec), &fat_items(ctx, spec, &entries))?;
+            return Ok(());
+        }
+        _ => {}
+    }
+    let is_privileged = program::is_root();
+    if !build::takes_directory(ctx, spec)? && (!is_privileged || spec.is_offline == Some(true)) {
+        return Err(build::cannot_populate(spec));
+    }
+    if is_privileged { Ok(()) } else { check_files(tree) }
+}
+
+/// Finds out what is asked of a program that is too old for it.
+fn check_options(ctx: &Ctx, spec: &Spec) -> Result<()> {
+    if spec.file_system != "btrfs" {
+        return Ok(());
+    }
+    let is_compressed = spec.compression.is_some() && spec.tree.is_some();
+    let is_no_data_cow = spec.subvolumes.iter().any(|subvolume| subvolume.is_no_data_cow);
+    let wanted = [
+        (!spec.subvolumes.is_empty(), "Subvolumes=", "--subvol"),
+        (is_compressed, "Compression=", "--compress"),
+        (is_no_data_cow, "nodatacow in Subvolumes=", "--inode-flags"),
+    ];
+    if wanted.iter().all(|(is_wanted, ..)| !is_wanted) {
+        return Ok(());
+    }
+    let help = program::help(ctx, spec)?;
+    match wanted.iter().find(|(is_wanted, _, option)| *is_wanted && !help.contains(option)) {
+        None => Ok(()),
+        Some((_, key, option)) => {
+            let error = format!("This mkfs.btrfs has no option '{option}' for {key}.");
+            Err(Error::new(error).hint("btrfs-progs 6.16 has it."))
         }
     }
-    Ok(())
+}
+
+/// Finds files that this user cannot read or copy as they are.
+fn check_files(tree: &Tree) -> Result<()> {
+    use rustix::fs::{Access, access};
+    use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let groups = rustix::process::getgroups().unwrap_or_default();
+    tree.each(&mut |found| {
+        let Some((path, metadata)) = found.source else { return Ok(()) };
+        let kind = metadata.file_type();
+        let is_group =
+            metadata.gid() == gid || groups.iter().any(|group| group.as_raw() == metadata.gid());
+        let is_device = kind.is_block_device() || kind.is_char_device();
+        if metadata.uid() != uid || !is_group || is_device {
+            let cause = std::io::Error::from(rustix::io::Errno::PERM);
+            return Err(directory::foreign_owner(path, metadata, cause));
+        }
+        if !kind.is_file() {
+            return Ok(());
+        }
+        access(path, Access::READ_OK)
+            .map_err(std::io::Error::from)
+            .context(|| format!("Failed to open '{}'", path.display()))
+    })
 }
 
 /// Makes a file system that fills `target`, with what is to be in it. Nothing is synced.
@@ -128,7 +160,7 @@ pub fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
     match spec.file_system.as_str() {
         "vfat" => {
             let entries = match &spec.tree {
-                Some(tree) => walk::entries(tree.request())?,
+                Some(tree) => walk::entries(tree)?,
                 None => Vec::new(),
             };
             for entry in entries.iter().filter(|entry| !fits_fat(entry)) {
@@ -185,12 +217,9 @@ fn seconds(time: SystemTime) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// Makes a file system as small as its contents allow (`Minimize=`), in a temporary file.
-///
-/// # Errors
-///
-/// As [`make`].
-pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
-    check(ctx, spec)?;
-    Err(Error::new(format!("Minimising {} file systems is not supported.", spec.file_system)))
+/// A name that nobody has, where temporary files belong.
+fn temporary_path(ctx: &Ctx) -> PathBuf {
+    let parent = ctx.env_os("TMPDIR").map(Path::new).filter(|dir| dir.is_absolute());
+    let name = format!(".#repart{:016x}", u64::from_ne_bytes(ctx.random()));
+    parent.unwrap_or(Path::new("/var/tmp")).join(name)
 }

@@ -69,6 +69,7 @@ fn request(
 ) -> Result<tree::Request> {
     let root = options.copy_source.clone().unwrap_or_else(|| ctx.root().to_path_buf());
     let files = &partition.files;
+    let subvolumes = definition.subvolumes.iter().map(|subvolume| subvolume.path.clone());
     let copies = files.copy.iter().map(|copy| tree::Copy {
         source: copy.source.clone(),
         target: copy.target.clone(),
@@ -81,8 +82,9 @@ fn request(
         copies: copies.collect(),
         exclude_sources: files.exclude_sources.clone(),
         exclude_targets: files.exclude_targets.clone(),
+        is_root: is_root(partition.type_uuid),
         mount_points: other_mount_points(plan, partition.type_uuid),
-        directories: files.make_directories.clone(),
+        directories: subvolumes.chain(files.make_directories.iter().cloned()).collect(),
         symlinks: files.make_symlinks.clone(),
         root_xattrs: root_xattrs(partition, definition),
         epoch: epoch(ctx)?,
@@ -95,7 +97,7 @@ fn other_mount_points(plan: &Plan, type_uuid: Uuid) -> Vec<PathBuf> {
         return Vec::new();
     }
     let others = plan.partitions.iter().filter(|other| !is_root(other.type_uuid));
-    others.flat_map(|other| mount_points(other.type_uuid)).map(PathBuf::from).collect()
+    others.flat_map(|other| types::mount_points(other.type_uuid)).map(PathBuf::from).collect()
 }
 
 fn is_root(type_uuid: Uuid) -> bool {
@@ -103,36 +105,21 @@ fn is_root(type_uuid: Uuid) -> bool {
         && types::name(type_uuid).is_some_and(|name| name.starts_with("root"))
 }
 
-/// Where file systems of a type are mounted usually.
-fn mount_points(type_uuid: Uuid) -> &'static [&'static str] {
-    match types::designator(type_uuid) {
-        types::Designator::System if is_root(type_uuid) => &["/"],
-        types::Designator::System => &["/usr"],
-        types::Designator::Esp => &["/efi", "/boot"],
-        types::Designator::Xbootldr => &["/boot"],
-        types::Designator::Data => match types::name(type_uuid).as_deref() {
-            Some("home") => &["/home"],
-            Some("srv") => &["/srv"],
-            Some("var") => &["/var"],
-            Some("tmp") => &["/var/tmp"],
-            _ => &[],
-        },
-        _ => &[],
-    }
-}
-
-/// What lets systemd-validatefs@.service see that a file system is where it belongs.
+/// What lets systemd-validatefs@.service see that a file system is where it belongs: lists, each
+/// item with a NUL behind it.
 fn root_xattrs(partition: &PartitionPlan, definition: &Definition) -> BTreeMap<OsString, Vec<u8>> {
     let mut xattrs = BTreeMap::new();
     if definition.adds_validate_fs {
-        let mut set = |name: &str, value: Vec<u8>| {
+        let mut set = |name: &str, items: &[&str]| {
+            let value: Vec<u8> =
+                items.iter().flat_map(|item| [item, "\0"]).flat_map(str::bytes).collect();
             xattrs.insert(OsString::from(format!("user.validatefs.{name}")), value)
         };
-        set("gpt_label", partition.label.clone().into_bytes());
-        set("gpt_type_uuid", partition.type_uuid.to_string().into_bytes());
-        let places = mount_points(partition.type_uuid);
+        set("gpt_label", &[&partition.label]);
+        set("gpt_type_uuid", &[&partition.type_uuid.to_string()]);
+        let places = types::mount_points(partition.type_uuid);
         if !places.is_empty() {
-            set("mount_point", places.join("\0").into_bytes());
+            set("mount_point", places);
         }
     }
     xattrs

@@ -6,7 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive, mount_change,
+    mount_remount, unmount,
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -59,6 +60,20 @@ impl Mounts {
         let text = CString::new(options.text)?;
         mount(source, place, file_system, flags, text.as_c_str())?;
         self.places.push(place.to_path_buf());
+        Ok(())
+    }
+
+    /// Lets a directory or file, and what is mounted in it, be seen at another place, too; there it
+    /// is only for reading where the kernel permits that.
+    ///
+    /// # Errors
+    ///
+    /// As mount(2).
+    pub fn bind(&mut self, source: &Path, place: &Path) -> io::Result<()> {
+        mount_bind_recursive(source, place)?;
+        self.places.push(place.to_path_buf());
+        // Nobody is going to write; that nobody could is worth trying.
+        let _ = mount_remount(place, MountFlags::BIND | MountFlags::RDONLY, "");
         Ok(())
     }
 }
