@@ -193,7 +193,7 @@ fn fat_items(ctx: &Ctx, spec: &Spec, entries: &[walk::Entry]) -> Vec<vfat::Item>
     let now = seconds(spec.epoch(ctx));
     // As mtools has it: the epoch of a reproducible image is the time of everything.
     // DIFFERS: without one, directories have their times, too, and not that of their copying.
-    let is_level = spec.tree.as_ref().is_some_and(|tree| tree.request().epoch.is_some());
+    let is_level = spec.tree.as_ref().is_some_and(|tree| tree.epoch.is_some());
     let item = |entry: &walk::Entry| {
         let source = match (&entry.kind, &entry.source) {
             (walk::Kind::File(len), Some((path, _))) => Some((path.clone(), *len)),

@@ -214,8 +214,9 @@ impl Tree {
                 Node::Directory(below) => directory = below,
                 Node::Link(text) => return Some(text.clone()),
                 Node::Whole(path) => {
-                    let below: PathBuf = place.iter().skip(at + 1).collect();
-                    return std::fs::read_link(path.join(below)).ok();
+                    let mut path = path.clone();
+                    path.extend(place.iter().skip(at + 1));
+                    return std::fs::read_link(path).ok();
                 }
             }
         }
