@@ -531,9 +531,12 @@ fn a_write_that_fails_leaves_the_old_table() {
     }
 }
 
+/// Phase, object, percent.
+type Seen = (String, Option<String>, Option<u8>);
+
 /// Writes down phases.
 #[derive(Default)]
-struct Phases(Mutex<Vec<(String, Option<String>, Option<u8>)>>);
+struct Phases(Mutex<Vec<Seen>>);
 
 impl Observer for Phases {
     fn phase(&self, phase: Phase, object: Option<&Path>, percent: Option<u8>) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use super::{Medium, number, verity};
+use super::{Medium, encrypt, number, verity};
 use crate::ctx::Ctx;
 use crate::disk::in_use;
 use crate::error::{Context as _, Error, Result};
@@ -22,8 +22,10 @@ use crate::repart::model::{
 use crate::repart::target::Target;
 
 /// What a partition is filled with, found and ready.
+#[derive(Default)]
 pub(super) enum Content {
     /// Nothing: it exists already, is room only, or is set aside.
+    #[default]
     Nothing,
     /// Blocks of this file or device.
     Blocks(File),
@@ -33,6 +35,15 @@ pub(super) enum Content {
     HashTree,
     /// The signature of a root hash.
     Signature(Box<verity::Signing>),
+}
+
+/// How a partition is filled.
+#[derive(Default)]
+pub(super) struct Filling {
+    /// With what.
+    pub(super) content: Content,
+    /// Through what, if it is encrypted.
+    pub(super) volume: Option<encrypt::Volume>,
 }
 
 /// Checks the plan against the disk as it is, and whether all of it can be made here. Changes
@@ -46,16 +57,15 @@ pub(super) fn all(
     plan: &Plan,
     medium: &Medium<'_>,
     options: &Options,
-) -> Result<Vec<Content>> {
+) -> Result<Vec<Filling>> {
     layout(plan, medium)?;
     let mut contents = Vec::with_capacity(plan.partitions.len());
     for (index, partition) in plan.partitions.iter().enumerate() {
         contents.push(match &partition.definition {
             Some(definition) if partition.is_made() => {
-                content(ctx, plan, index, partition, definition, options)
-                    .map_err(|err| name(err, definition.path()))?
+                filling(ctx, plan, index, options).map_err(|err| name(err, definition.path()))?
             }
-            _ => Content::Nothing,
+            _ => Filling::default(),
         });
     }
     Ok(contents)
@@ -64,6 +74,16 @@ pub(super) fn all(
 /// Says in which file the fault is, unless the message does.
 fn name(err: Error, path: &Path) -> Error {
     err.hint(format!("Asked for by '{}'; nothing was written.", path.display()))
+}
+
+fn filling(ctx: &Ctx, plan: &Plan, index: usize, options: &Options) -> Result<Filling> {
+    let partition = plan.partitions.get(index);
+    let found = partition.and_then(|partition| Some((partition, partition.definition.as_ref()?)));
+    let Some((partition, definition)) = found else { return Ok(Filling::default()) };
+    Ok(Filling {
+        content: content(ctx, plan, index, partition, definition, options)?,
+        volume: encrypt::prepare(ctx, partition, definition, options)?,
+    })
 }
 
 fn content(
@@ -81,7 +101,6 @@ fn content(
         ))
         .with_errno(Errno::OPNOTSUPP.raw_os_error()));
     }
-    encryption(definition, options)?;
     if let Some(blocks) = &partition.blocks {
         return source(blocks, partition).map(Content::Blocks);
     }
@@ -99,14 +118,6 @@ fn content(
     let spec = contents::spec(ctx, plan, index, options)?;
     mkfs::check(ctx, &spec)?;
     Ok(Content::FileSystem(Box::new(spec)))
-}
-
-fn encryption(definition: &Definition, _options: &Options) -> Result<()> {
-    if definition.encrypt.is_some() {
-        return Err(Error::new("Encrypt=: this program cannot make LUKS2 volumes")
-            .with_errno(Errno::OPNOTSUPP.raw_os_error()));
-    }
-    Ok(())
 }
 
 /// Opens what is copied and sees that it is still there, and that there is room.

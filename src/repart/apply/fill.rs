@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::fs::File;
 use std::time::Duration;
 
-use super::check::{Content, payload};
+use super::check::{Content, Filling as Prepared, payload};
+use super::encrypt::Volume;
 use super::{Applied, Job, Phase, number, verity};
 use crate::disk::copy::{self, Source};
 use crate::disk::{Disk, Window};
@@ -15,7 +16,7 @@ use crate::repart::model::{PartitionPlan, VerityRole};
 
 /// Fills all new partitions: copies first, then file systems, each hash tree and signature as soon
 /// as its data is there.
-pub(super) fn all(job: &Job<'_>, contents: Vec<Content>, applied: &mut Applied) -> Result<()> {
+pub(super) fn all(job: &Job<'_>, contents: Vec<Prepared>, applied: &mut Applied) -> Result<()> {
     let mut filling = Filling { job, contents, applied };
     let order = job.in_order();
     for (index, _) in &order {
@@ -34,7 +35,7 @@ pub(super) fn all(job: &Job<'_>, contents: Vec<Content>, applied: &mut Applied) 
 
 struct Filling<'a, 'b> {
     job: &'a Job<'a>,
-    contents: Vec<Content>,
+    contents: Vec<Prepared>,
     applied: &'b mut Applied,
 }
 
@@ -45,15 +46,19 @@ impl Filling<'_, '_> {
     }
 
     fn take(&mut self, index: usize, is: fn(&Content) -> bool) -> Option<Content> {
-        let content = self.contents.get_mut(index).filter(|content| is(content))?;
-        Some(std::mem::replace(content, Content::Nothing))
+        let filling = self.contents.get_mut(index).filter(|filling| is(&filling.content))?;
+        Some(std::mem::take(&mut filling.content))
+    }
+
+    fn volume(&self, index: usize) -> Option<&Volume> {
+        self.contents.get(index)?.volume.as_ref()
     }
 
     /// Copies blocks.
     fn copy(&mut self, index: usize) -> Result<()> {
         let content = self.take(index, |content| matches!(content, Content::Blocks(_)));
         let Some(Content::Blocks(file)) = content else { return Ok(()) };
-        copy_blocks(self.job, self.partition(index)?, &file)?;
+        copy_blocks(self.job, self.partition(index)?, self.volume(index), &file)?;
         self.protect(index)
     }
 
@@ -67,8 +72,11 @@ impl Filling<'_, '_> {
         log::info!("Formatting future partition {number}.");
         let failed = || format!("Failed to format partition {number}");
         let window = window(job, partition, spec.sector_size)?;
-        mkfs::make(job.ctx, &spec, &window).context(failed)?;
+        let mut make = |disk: &dyn Disk| mkfs::make(job.ctx, &spec, disk).context(failed);
+        let volume = self.volume(index);
+        inside(partition, volume, &window, &mut make)?;
         log::info!("Successfully formatted future partition {number}.");
+        encrypt(partition, volume, &window)?;
         sync(job, partition)?;
         self.protect(index)
     }
@@ -83,7 +91,8 @@ impl Filling<'_, '_> {
             .as_ref()
             .is_some_and(|definition| definition.is_verity(VerityRole::Signature));
         let hash = siblings.hash.or_else(|| {
-            self.contents.get(index).filter(|c| matches!(c, Content::HashTree)).map(|_| index)
+            let own = self.contents.get(index);
+            own.filter(|own| matches!(own.content, Content::HashTree)).map(|_| index)
         });
         if let Some(hash) = hash
             && self.take(hash, |content| matches!(content, Content::HashTree)).is_some()
@@ -124,7 +133,35 @@ fn sync(job: &Job<'_>, partition: &PartitionPlan) -> Result<()> {
     job.disk().sync().context(|| format!("Failed to sync changes to partition {number}"))
 }
 
-fn copy_blocks(job: &Job<'_>, partition: &PartitionPlan, file: &File) -> Result<()> {
+/// Lets somebody write what a partition contains: through its encryption, if it has one.
+fn inside(
+    partition: &PartitionPlan,
+    volume: Option<&Volume>,
+    window: &dyn Disk,
+    fill: &mut dyn FnMut(&dyn Disk) -> Result<()>,
+) -> Result<()> {
+    match volume {
+        Some(volume) => volume.fill(window, payload(partition), fill),
+        None => fill(window),
+    }
+}
+
+/// Makes it a volume that can be opened.
+fn encrypt(partition: &PartitionPlan, volume: Option<&Volume>, window: &dyn Disk) -> Result<()> {
+    let Some(volume) = volume else { return Ok(()) };
+    let number = number(partition);
+    log::info!("Encrypting future partition {number}...");
+    volume.write_header(window)?;
+    log::info!("Successfully encrypted future partition {number}.");
+    Ok(())
+}
+
+fn copy_blocks(
+    job: &Job<'_>,
+    partition: &PartitionPlan,
+    volume: Option<&Volume>,
+    file: &File,
+) -> Result<()> {
     let Some(blocks) = &partition.blocks else { return Ok(()) };
     let (number, shown) = (number(partition), blocks.path.display());
     let len = blocks.len.unwrap_or_else(|| payload(partition));
@@ -149,8 +186,12 @@ fn copy_blocks(job: &Job<'_>, partition: &PartitionPlan, file: &File) -> Result<
         }
     };
     let source = Source { file, offset: blocks.offset, len };
-    copy::copy(source, &window, 0, job.medium.is_blank, &mut advance).context(failed)?;
-    if partition.siblings.hash.is_some() || partition.siblings.signature.is_some() {
+    // What reads as zeros outside of an encrypted volume does not inside.
+    let is_blank = job.medium.is_blank && volume.is_none();
+    inside(partition, volume, &window, &mut |disk| {
+        copy::copy(source, disk, 0, is_blank, &mut advance).context(failed)
+    })?;
+    if volume.is_none() && partition.siblings.hash.is_some() {
         // All of the partition is hashed; what was there before must not count.
         let rest = window.size_bytes() - len;
         if rest > 0 && !job.medium.is_blank {
@@ -158,6 +199,7 @@ fn copy_blocks(job: &Job<'_>, partition: &PartitionPlan, file: &File) -> Result<
         }
     }
     log::info!("Copying in of '{shown}' on block level completed.");
+    encrypt(partition, volume, &window)?;
     sync(job, partition)?;
     let elapsed = job.ctx.monotonic().saturating_sub(began);
     log::info!(

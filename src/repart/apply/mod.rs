@@ -10,6 +10,7 @@
 //! Document: systemd-repart(8) of systemd 262.
 
 mod check;
+mod encrypt;
 mod fill;
 mod phase;
 mod reset;
@@ -155,7 +156,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self, contents: Vec<check::Content>) -> Result<(Applied, Table)> {
+    fn run(&self, contents: Vec<check::Filling>) -> Result<(Applied, Table)> {
         log::info!("Applying changes to {}.", self.plan.disk.path.display());
         wipe::all(self)?;
         let mut applied = Applied::planned(self.plan);
