@@ -450,3 +450,6 @@ fn is_requested_by_firmware(ctx: &Ctx) -> bool {
     // A request of this very boot is one for the next.
     field("bootId").is_some_and(|id| plain(id) != plain(&boot))
 }
+
+#[cfg(test)]
+mod tests;
