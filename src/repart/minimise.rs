@@ -51,6 +51,8 @@ pub fn minimise(
             is_new
                 && definition.minimize != Minimize::Off
                 && definition.is_verity(VerityRole::Hash) == is_hash
+                // What is left empty is as small as its kind allows anyway.
+                && (is_hash || definition.is_populated() || !partition.files.is_empty())
         })
     };
     let any = |is_hash| plan.partitions.iter().any(|p| wanted(p, is_hash).is_some());
