@@ -25,7 +25,7 @@ use slipway::format::gpt::Partition;
 use uuid::Uuid;
 
 /// Messages that tell of temporary names, of time, or of what a program of ours does not say.
-const UNSTABLE: [&str; 9] = [
+const UNSTABLE: [&str; 10] = [
     "Formatting /",
     "/var/tmp/",
     "Block level copying and synchronization",
@@ -34,6 +34,8 @@ const UNSTABLE: [&str; 9] = [
     "Preparing to populate",
     "Ready to populate",
     "Minimal partition size of",
+    // DIFFERS: what can be filled without being mounted is.
+    "Successfully populated",
     "Discarding device blocks",
 ];
 

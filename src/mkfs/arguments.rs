@@ -61,11 +61,6 @@ impl Job<'_> {
         words.0
     }
 
-    fn label(&self, bytes_max: usize) -> &str {
-        let label = &self.spec.label;
-        label.get(..label.floor_char_boundary(bytes_max)).unwrap_or_default()
-    }
-
     fn ext(&self, words: &mut Words) {
         let uuid = self.spec.uuid.to_string();
         // DIFFERS: within a file the program would give away blocks of others; the range has been
@@ -76,7 +71,7 @@ impl Job<'_> {
         if let Some((offset, _)) = self.range {
             extended.push_str(&format!(",offset={offset}"));
         }
-        words.say(&["-L", self.label(16), "-U", &uuid, "-I", "256", "-m", "0", "-E", &extended]);
+        words.say(&["-L", label(self.spec), "-U", &uuid, "-I", "256", "-m", "0", "-E", &extended]);
         words.say(&["-b", "4096", "-T", "default"]);
         words.say_path("-d", self.tree);
     }
@@ -120,7 +115,7 @@ impl Job<'_> {
 
     fn xfs(&self, words: &mut Words) {
         let uuid = format!("uuid={}", self.spec.uuid);
-        words.say(&["-L", self.label(12), "-m", &uuid, "-m", "reflink=1"]);
+        words.say(&["-L", label(self.spec), "-m", &uuid, "-m", "reflink=1"]);
         if !self.spec.discards {
             words.say(&["-K"]);
         }
@@ -156,6 +151,16 @@ impl Job<'_> {
         let trim = if self.spec.discards { "1" } else { "0" };
         words.say(&["-f", "-l", &self.spec.label, "-U", &self.spec.uuid.to_string(), "-t", trim]);
     }
+}
+
+/// The label of a partition as its file system can hold it.
+pub(super) fn label(spec: &Spec) -> &str {
+    let bytes_max = match spec.file_system.as_str() {
+        "ext2" | "ext3" | "ext4" => 16,
+        "xfs" => 12,
+        _ => return &spec.label,
+    };
+    spec.label.get(..spec.label.floor_char_boundary(bytes_max)).unwrap_or_default()
 }
 
 struct Words(Vec<OsString>);

@@ -33,18 +33,29 @@ pub(super) fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
         if is_file && is_ext(spec) {
             return in_place(ctx, spec, target, &work, &path, offset);
         }
-        let is_mounted = spec.tree.is_some() && !takes_directory(ctx, spec)?;
-        if is_mounted || !is_file && spec.is_offline != Some(true) && program::is_root() {
+        let is_mounted = needs_mount(ctx, spec)?;
+        let may_attach = spec.is_offline != Some(true) && program::is_root();
+        if may_attach && (is_mounted || !is_file) {
             match attach(target, &path, offset, spec.sector_size) {
                 Ok((device, _lock)) => return on_device(ctx, spec, &work, &device, is_mounted),
-                Err(err) if is_mounted => return Err(err),
+                Err(err) if is_mounted && !is_dispensable(spec) => return Err(err),
                 Err(err) => log::debug!("{err}; making the file system in a file."),
             }
         }
     }
-    if spec.tree.is_some() && !takes_directory(ctx, spec)? {
-        return Err(cannot_populate(spec));
-    }
+    let bare = Spec { tree: None, ..spec.clone() };
+    let spec = if needs_mount(ctx, spec)? {
+        if !is_dispensable(spec) {
+            return Err(cannot_populate(spec));
+        }
+        let kind = &spec.file_system;
+        log::warn!(
+            "Cannot set attributes of new {kind} filesystems here, ignoring AddValidateFS=."
+        );
+        &bare
+    } else {
+        spec
+    };
     let image = work.path.join("image");
     build(ctx, spec, &work, &image, target.size_bytes(), false)?;
     let file = File::open(&image).context(|| format!("Failed to open '{}'", image.display()))?;
@@ -148,6 +159,7 @@ fn on_device(
 fn fill_mounted(ctx: &Ctx, spec: &Spec, tree: &Tree, work: &Work, device: &Path) -> Result<()> {
     let place = work.path.join("mounted");
     make_private(&place)?;
+    log::info!("Populating {} filesystem.", spec.file_system);
     let fill = || -> Result<()> {
         let failed = || format!("Failed to mount a new {} file system", spec.file_system);
         mount::private_namespace().context(failed)?;
@@ -157,7 +169,9 @@ fn fill_mounted(ctx: &Ctx, spec: &Spec, tree: &Tree, work: &Work, device: &Path)
         directory::copy(tree, &place, ctx.now())?;
         fs::sync_filesystem(&place).context(|| format!("Failed to sync '{}'", place.display()))
     };
-    in_thread(fill)
+    in_thread(fill)?;
+    log::info!("Successfully populated {} filesystem.", spec.file_system);
+    Ok(())
 }
 
 /// Runs the program, with a directory of what goes in.
@@ -166,8 +180,8 @@ fn run(ctx: &Ctx, spec: &Spec, work: &Work, place: Place<'_>) -> Result<()> {
         return Err(Error::new(format!("No program makes {}.", spec.file_system)));
     };
     let (kind, shown) = (&spec.file_system, place.node.display());
-    log::info!("Formatting {shown} as {kind}");
     let start = |tree: Option<&Path>| {
+        log::info!("Formatting {shown} as {kind}");
         let Place { node, range, shrinks } = place;
         let words = Job { spec, tree, node, range, shrinks }.arguments(ctx);
         program::run(ctx, &program, &words)
@@ -186,7 +200,7 @@ fn run(ctx: &Ctx, spec: &Spec, work: &Work, place: Place<'_>) -> Result<()> {
     {
         ext_root(ctx, tree, work, place)?;
     }
-    let (label, uuid) = (&spec.label, spec.uuid);
+    let (label, uuid) = (super::arguments::label(spec), spec.uuid);
     match kind.as_str() {
         "squashfs" => {
             log::info!("{shown} successfully formatted as {kind} (no label or uuid specified)");
@@ -311,8 +325,19 @@ fn is_ext(spec: &Spec) -> bool {
     matches!(spec.file_system.as_str(), "ext2" | "ext3" | "ext4")
 }
 
+/// True if files can get in only where the new file system is mounted.
+pub(super) fn needs_mount(ctx: &Ctx, spec: &Spec) -> Result<bool> {
+    Ok(spec.tree.is_some() && !takes_directory(ctx, spec)?)
+}
+
+/// True if a file system is as good without what is to be put in: attributes for a check that is
+/// not made where there are none.
+pub(super) fn is_dispensable(spec: &Spec) -> bool {
+    spec.tree.as_ref().is_none_or(Tree::is_empty)
+}
+
 /// True if the program can be given a directory.
-pub(super) fn takes_directory(ctx: &Ctx, spec: &Spec) -> Result<bool> {
+fn takes_directory(ctx: &Ctx, spec: &Spec) -> Result<bool> {
     Ok(match spec.file_system.as_str() {
         "ext2" | "ext3" | "ext4" | "btrfs" | "erofs" | "squashfs" => true,
         // Older ones know files of a form of their own only, which cannot say everything.

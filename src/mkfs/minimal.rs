@@ -5,18 +5,24 @@
 //! that has half as much again.
 
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Spec, build, check, fat_items, fat_settings, temporary_path, vfat, walk};
 use crate::ctx::Ctx;
 use crate::disk::{Access, FileDisk};
 use crate::error::{Context as _, Error, Result};
+use crate::sys::fs;
 
 /// Room in the file system that is measured, in bytes; its file is all holes.
 const TRIAL_SIZE: u64 = 1 << 40;
 /// What sizes are multiples of, in bytes.
 const GRAIN: u64 = 4096;
+
+/// What use is counted in, and how much is read at once, in bytes.
+const BLOCK: usize = 4096;
+const BUFFER: usize = 256 * BLOCK;
 
 /// Least size of file systems, in bytes.
 const LEAST: &[(&str, u64)] = &[
@@ -91,11 +97,11 @@ pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
         }
         "swap" => return Err(Error::new("Swap space cannot be minimised.")),
         kind => {
-            if spec.tree.is_some() && !build::takes_directory(ctx, spec)? {
+            if build::needs_mount(ctx, spec)? {
                 return Err(build::cannot_populate(spec));
             }
             sized(TRIAL_SIZE, false)?;
-            let used = file.metadata().context(failed)?.blocks() * 512;
+            let used = used_bytes(&path).context(failed)?;
             let spare = if kind == "xfs" { used } else { used / 2 };
             sized((used + spare).max(least).next_multiple_of(GRAIN), false)?;
         }
@@ -103,4 +109,24 @@ pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
     minimal.size = std::fs::metadata(&path).context(failed)?.len();
     file.sync_all().context(failed)?;
     Ok(minimal)
+}
+
+/// How much of a file is not zero, in bytes. What is allocated is no measure: some programs zero a
+/// journal of 1 GiB by writing it.
+fn used_bytes(path: &Path) -> io::Result<u64> {
+    let file = File::open(path)?;
+    let (mut at, mut used) = (0, 0);
+    let mut buffer = vec![0; BUFFER];
+    while let Some((start, end)) = fs::next_data(&file, at)? {
+        at = start;
+        while at < end {
+            let len = usize::try_from(end - at).unwrap_or(BUFFER).min(BUFFER);
+            let (bytes, _) = buffer.split_at_mut(len);
+            file.read_exact_at(bytes, at)?;
+            let blocks = bytes.chunks(BLOCK).filter(|block| block.iter().any(|byte| *byte != 0));
+            used += blocks.count() as u64 * BLOCK as u64;
+            at += len as u64;
+        }
+    }
+    Ok(used)
 }

@@ -95,7 +95,8 @@ pub fn check(ctx: &Ctx, spec: &Spec) -> Result<()> {
         _ => {}
     }
     let is_privileged = program::is_root();
-    if !build::takes_directory(ctx, spec)? && (!is_privileged || spec.is_offline == Some(true)) {
+    let can_mount = is_privileged && spec.is_offline != Some(true);
+    if !can_mount && !build::is_dispensable(spec) && build::needs_mount(ctx, spec)? {
         return Err(build::cannot_populate(spec));
     }
     if is_privileged { Ok(()) } else { check_files(tree) }
