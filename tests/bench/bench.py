@@ -5,7 +5,7 @@ usage: bench.py BINARY [PEER]
 PEER is the root directory of a system with systemd 262 (root needed to enter it). Both programs
 run inside it on the same file system, alternately, with warm caches; each figure is the median of
 RUNS runs, and the peak memory is that of the largest single process. Environment: RUNS (5),
-MIB (512), CASES (words to select rows).
+MIB (512), REPART_MIB (3584), CASES (words to select rows).
 """
 
 import functools
@@ -20,6 +20,7 @@ import tempfile
 import threading
 
 import imds
+import repart
 import rows
 from rows import RUNS, row, spawn, wanted
 
@@ -155,6 +156,7 @@ def bench(work, inside, enter, has_peer):
         row("startup: --version", [spawn(bare) for _ in range(200)], [], "ms", 1000)
 
     imds.bench(work, inside, enter, has_peer)
+    repart.bench(work, inside, enter, has_peer, measure)
 
     if not any(wanted(kind) for kind in ("file", "http", "manifest")):
         return
