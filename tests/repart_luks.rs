@@ -214,3 +214,57 @@ fn what_does_not_fit_is_refused() {
         "Failed to prepare the LUKS2 header: a LUKS2 label of 48 bytes is too long, 47 is the limit"
     );
 }
+
+#[test]
+fn plain_text_never_gets_to_the_disk_and_comes_out_again() {
+    let name = "plain_text_never_gets_to_the_disk_and_comes_out_again";
+    let Some(bench) = Bench::new(name) else { return };
+    let marker = b"This must not be seen. ";
+    let mut blob = marker.repeat(1000);
+    blob.resize(2 << 20, 0);
+    std::fs::write(bench.path("blob"), &blob).unwrap();
+    std::fs::write(bench.path("secret"), b"pass").unwrap();
+    std::fs::create_dir(bench.path("d")).unwrap();
+    let definition = format!(
+        "[Partition]\nType=home\nLabel={}\nEncrypt=key-file\nEncryptKDF=minimal\nCopyBlocks={}\n",
+        "\u{e4}".repeat(30),
+        bench.path("blob").display()
+    );
+    std::fs::write(bench.path("d/10.conf"), definition).unwrap();
+    let ran = Command::new(env!("CARGO_BIN_EXE_slipway"))
+        .current_dir(bench.dir.path())
+        .args(["repart", "--definitions=d", "--empty=create", "--size=auto", "--offline=yes"])
+        .args(["--seed=0123456789abcdef0123456789abcdef", "--dry-run=no", "--json=off"])
+        .args(["--discard=no", "--key-file=secret", "image"])
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    let image = std::fs::read(bench.path("image")).unwrap();
+    assert!(!image.windows(marker.len()).any(|window| window == marker));
+    std::fs::write(bench.path("disk"), &image[1 << 20..][..34 << 20]).unwrap();
+    assert_eq!(bench.metadata()["config"].get("flags"), None);
+    assert!(bench.opens(b"pass") && !bench.opens(b""));
+}
+
+#[test]
+fn what_cannot_be_enrolled_is_said_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    for (keys, message) in [
+        ("Encrypt=tpm2", "Encrypt=tpm2: locking volumes to a TPM is not supported."),
+        ("Encrypt=key-file+tpm2", "Encrypt=tpm2: locking volumes to a TPM is not supported."),
+        ("Encrypt=key-file\nIntegrity=inline", "Integrity=inline"),
+    ] {
+        let definition = format!("[Partition]\nType=home\nFormat=vfat\n{keys}\n");
+        std::fs::write(dir.path().join("10.conf"), definition).unwrap();
+        let ran = Command::new(env!("CARGO_BIN_EXE_slipway"))
+            .current_dir(dir.path())
+            .args(["repart", "--definitions=.", "--empty=create", "--size=1G", "--offline=no"])
+            .args(["--dry-run=no", "--json=off", "--seed=random", "image"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(1), "{text}");
+        assert!(text.contains(message), "{text}");
+        assert!(!dir.path().join("image").exists(), "{text}");
+    }
+}

@@ -434,4 +434,82 @@ mod signatures {
         let longer = [&der[..], &[0]].concat();
         assert!(x509::Certificate::decode(&longer).is_err());
     }
+
+    /// An image whose set has no signature yet, and the definitions.
+    fn unsigned(bench: &Bench) {
+        std::fs::create_dir(bench.path("d")).unwrap();
+        std::fs::write(bench.path("blob"), noise(1 << 20)).unwrap();
+        let blob = bench.path("blob");
+        let data =
+            format!("Verity=data\nSizeMinBytes=1M\nSizeMaxBytes=1M\nCopyBlocks={}", blob.display());
+        for (name, text) in [
+            ("10-root", data.as_str()),
+            ("20-verity", "Verity=hash\nSizeMinBytes=64K\nSizeMaxBytes=64K"),
+            ("30-verity-sig", "Verity=signature"),
+        ] {
+            let kind = name.split_once('-').unwrap().1.replace("verity", "root-verity");
+            let text = format!("[Partition]\nType={kind}\nVerityMatchKey=r\n{text}\n");
+            std::fs::write(bench.path(&format!("d/{name}.conf")), text).unwrap();
+        }
+        let new = ["--empty=create", "--size=8M", "--defer-partitions=root-verity-sig"];
+        let ran = repart(bench, &new);
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
+    fn repart(bench: &Bench, args: &[&str]) -> Output {
+        let fixed =
+            ["repart", "--definitions=d", "--seed=0123456789abcdef0123456789abcdef", "disk"];
+        let mut all = fixed.to_vec();
+        all.extend(["--dry-run=no", "--offline=yes", "--json=off"]);
+        all.extend(args);
+        bench.run(env!("CARGO_BIN_EXE_slipway"), &all)
+    }
+
+    fn signature_text(bench: &Bench) -> Option<String> {
+        let bytes = bench.bytes("disk");
+        let start = bytes.windows(11).position(|window| window == b"{\"rootHash\"")?;
+        let len = bytes[start..].iter().position(|byte| *byte == 0)?;
+        Some(String::from_utf8(bytes[start..start + len].to_vec()).unwrap())
+    }
+
+    #[test]
+    fn a_set_that_is_there_is_signed_later() {
+        let expected = std::fs::read_to_string(vectors("signature.json")).unwrap();
+        let certificate = format!("--certificate={}", vectors("c.pem").display());
+        let key = format!("--private-key={}", vectors("k.pem").display());
+        let value: serde_json::Value = serde_json::from_str(&expected).unwrap();
+        let join =
+            format!("--join-signature={ROOT}:base64:{}", value["signature"].as_str().unwrap());
+        for how in [&key, &join] {
+            let bench = Bench::new();
+            unsigned(&bench);
+            assert_eq!(signature_text(&bench), None);
+            let ran = repart(&bench, &[&certificate, how]);
+            assert!(ran.status.success(), "{ran:?}");
+            assert_eq!(signature_text(&bench).as_ref(), Some(&expected));
+
+            let before = bench.bytes("disk");
+            let ran = repart(&bench, &[&certificate, how]);
+            assert!(ran.status.success(), "{ran:?}");
+            assert!(bench.bytes("disk") == before, "a second run is no change");
+        }
+    }
+
+    #[test]
+    fn a_tree_that_is_not_what_its_partitions_are_called_is_not_signed() {
+        let bench = Bench::new();
+        unsigned(&bench);
+        let disk = FileDisk::open(&bench.path("disk"), Access::Write).unwrap();
+        let bytes = bench.bytes("disk");
+        let tree = bytes.windows(8).position(|window| window == b"verity\0\0").unwrap() as u64;
+        disk.write_at(tree + 4096 + 7, b"damage").unwrap();
+        let before = bench.bytes("disk");
+        let certificate = format!("--certificate={}", vectors("c.pem").display());
+        let key = format!("--private-key={}", vectors("k.pem").display());
+        let ran = repart(&bench, &[&certificate, &key]);
+        let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(1), "{text}");
+        assert!(text.contains("their UUIDs are not its halves"), "{text}");
+        assert!(bench.bytes("disk") == before);
+    }
 }

@@ -16,7 +16,7 @@ use std::{io, thread};
 use crate::crypto::hash::Sha256;
 use crate::disk::Disk;
 use crate::error::{Context as _, Error, Result};
-use crate::format::verity::{DIGEST_LEN, Geometry, Superblock};
+use crate::format::verity::{DIGEST_LEN, Geometry, SUPERBLOCK_LEN, Superblock};
 
 /// What is read at a time, about.
 const CHUNK_LEN: u64 = 2 << 20;
@@ -64,9 +64,7 @@ pub fn verify(
     root: &[u8; DIGEST_LEN],
     progress: Progress<'_>,
 ) -> Result<()> {
-    let mut start = [0; crate::format::verity::SUPERBLOCK_LEN];
-    hash.read_at(0, &mut start).context(|| "Failed to read Verity superblock".to_owned())?;
-    let params = Superblock::decode(&start).context(|| "Cannot check by Verity".to_owned())?;
+    let params = superblock(hash)?;
     let compare = |offset: u64, bytes: &[u8]| {
         let mut found = vec![0; bytes.len()];
         hash.read_at(offset, &mut found)?;
@@ -77,6 +75,37 @@ pub fn verify(
     };
     let found = Tree { data, hash, params: &params, sink: &compare }.walk(progress)?;
     if found == *root { Ok(()) } else { Err(Error::new("The root hash does not match")) }
+}
+
+/// The root hash that a tree leads to, by its topmost block alone.
+///
+/// # Errors
+///
+/// There is no tree, or it cannot be read.
+pub fn root(data: &dyn Disk, hash: &dyn Disk) -> Result<[u8; DIGEST_LEN]> {
+    let params = superblock(hash)?;
+    let geometry = params.geometry;
+    let levels = geometry.levels().context(|| "Cannot check by Verity".to_owned())?;
+    let (disk, offset, size) = match levels.last() {
+        Some(top) => (hash, top.offset, geometry.hash_block_size),
+        None => (data, 0, geometry.data_block_size),
+    };
+    let mut block = vec![0; size as usize];
+    disk.read_at(offset, &mut block).map_err(name_read)?;
+    Ok(digest(&params.salt, &block))
+}
+
+fn superblock(hash: &dyn Disk) -> Result<Superblock> {
+    let mut start = [0; SUPERBLOCK_LEN];
+    hash.read_at(0, &mut start).context(|| "Failed to read Verity superblock".to_owned())?;
+    Superblock::decode(&start).context(|| "Cannot check by Verity".to_owned())
+}
+
+fn digest(salt: &[u8], block: &[u8]) -> [u8; DIGEST_LEN] {
+    let mut hash = Sha256::new();
+    hash.update(salt);
+    hash.update(block);
+    hash.finish()
 }
 
 /// Where finished hash blocks go.
@@ -168,10 +197,7 @@ impl Tree<'_> {
     }
 
     fn digest(&self, block: &[u8]) -> [u8; DIGEST_LEN] {
-        let mut hash = Sha256::new();
-        hash.update(&self.params.salt);
-        hash.update(block);
-        hash.finish()
+        digest(&self.params.salt, block)
     }
 
     /// Hashes one row into the hash blocks above it.

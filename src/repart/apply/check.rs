@@ -63,7 +63,8 @@ pub(super) fn all(
     for (index, partition) in plan.partitions.iter().enumerate() {
         contents.push(match &partition.definition {
             Some(definition) if partition.is_made() => {
-                filling(ctx, plan, index, options).map_err(|err| name(err, definition.path()))?
+                filling(ctx, plan, medium, index, options)
+                    .map_err(|err| name(err, definition.path()))?
             }
             _ => Filling::default(),
         });
@@ -76,12 +77,18 @@ fn name(err: Error, path: &Path) -> Error {
     err.hint(format!("Asked for by '{}'; nothing was written.", path.display()))
 }
 
-fn filling(ctx: &Ctx, plan: &Plan, index: usize, options: &Options) -> Result<Filling> {
+fn filling(
+    ctx: &Ctx,
+    plan: &Plan,
+    medium: &Medium<'_>,
+    index: usize,
+    options: &Options,
+) -> Result<Filling> {
     let partition = plan.partitions.get(index);
     let found = partition.and_then(|partition| Some((partition, partition.definition.as_ref()?)));
     let Some((partition, definition)) = found else { return Ok(Filling::default()) };
     Ok(Filling {
-        content: content(ctx, plan, index, partition, definition, options)?,
+        content: content(ctx, plan, medium, index, options, (partition, definition))?,
         volume: encrypt::prepare(ctx, partition, definition, options)?,
     })
 }
@@ -89,10 +96,10 @@ fn filling(ctx: &Ctx, plan: &Plan, index: usize, options: &Options) -> Result<Fi
 fn content(
     ctx: &Ctx,
     plan: &Plan,
+    medium: &Medium<'_>,
     index: usize,
-    partition: &PartitionPlan,
-    definition: &Definition,
     options: &Options,
+    (partition, definition): (&PartitionPlan, &Definition),
 ) -> Result<Content> {
     if let Some(place) = &definition.block_device_replace {
         return Err(Error::new(format!(
@@ -109,7 +116,7 @@ fn content(
         return Ok(Content::HashTree);
     }
     if definition.is_verity(VerityRole::Signature) {
-        let signing = verity::Signing::prepare(plan, index, options)?;
+        let signing = verity::Signing::prepare(plan, medium, index, options)?;
         return Ok(Content::Signature(Box::new(signing)));
     }
     if definition.format.is_none() || definition.is_placeholder {

@@ -30,10 +30,13 @@ pub(super) fn prepare(
 ) -> Result<Option<Volume>> {
     let Some(encrypt) = &definition.encrypt else { return Ok(None) };
     if encrypt.has_tpm2 {
-        return Err(unsupported("Encrypt=tpm2: locking volumes to a TPM is not supported."));
+        return Err(unsupported("Encrypt=tpm2: locking volumes to a TPM is not supported.")
+            .hint("Encrypt=key-file makes one to which systemd-cryptenroll can add the TPM"));
     }
     if encrypt.integrity.is_some() {
-        return Err(unsupported("Integrity=inline: integrity protection is not supported."));
+        return Err(unsupported(
+            "Integrity=inline: this takes the device mapper, which is not used.",
+        ));
     }
     let fixates = definition.encrypted_volume.as_ref().is_some_and(|v| v.fixates_volume_key);
     if fixates && options.crypttab.is_some() {
@@ -68,10 +71,16 @@ fn make(
         // COMPAT(262): an empty pass phrase is one that whoever boots first is to replace.
         (None, None) => Secret::default(),
     };
+    if !partition.size.is_multiple_of(u64::from(partition.file_system_sector_size)) {
+        return Err(Error::new(format!(
+            "An encrypted partition of {} bytes is no whole number of sectors of {} bytes.",
+            partition.size, partition.file_system_sector_size
+        )));
+    }
     let label = definition.volume_label.clone();
     let wanted = Wanted {
         uuid: partition.ids.luks,
-        label: label.unwrap_or_else(|| format!("luks-{}", partition.label)),
+        label: label.unwrap_or_else(|| derived_label(&partition.label)),
         sector_size: partition.file_system_sector_size,
         allows_discards: encrypt
             .and_then(|encrypt| encrypt.discard)
@@ -83,6 +92,16 @@ fn make(
         },
     };
     Ok(Volume { prepared: Prepared::new(ctx, &wanted, &key)? })
+}
+
+/// As much of the partition's label as there is room for.
+#[cfg(feature = "luks")]
+fn derived_label(label: &str) -> String {
+    let mut label = format!("luks-{label}");
+    while label.len() > crate::format::luks2::LABEL_MAX {
+        label.pop();
+    }
+    label
 }
 
 impl Volume {

@@ -105,6 +105,7 @@ impl Filling<'_, '_> {
         let signature = siblings.signature.or(is_signature.then_some(index));
         let Some(signature) = signature else { return Ok(()) };
         let root = self.applied.partitions.get(signature).and_then(|m| m.root_hash.clone());
+        let root = root.or_else(|| verity::existing_root(self.job.plan, signature));
         if let Some(root) = root
             && let Some(Content::Signature(signing)) =
                 self.take(signature, |content| matches!(content, Content::Signature(_)))

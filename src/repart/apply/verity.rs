@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::{Applied, Job, number};
+use super::{Applied, Job, Medium, number};
 use crate::crypto::cms::{self, Certificate};
 use crate::crypto::text::hex;
 use crate::crypto::verity;
@@ -66,7 +66,12 @@ impl Signing {
     /// # Errors
     ///
     /// One of them is missing, or of a kind that is not supported.
-    pub(super) fn prepare(plan: &Plan, index: usize, options: &Options) -> Result<Self> {
+    pub(super) fn prepare(
+        plan: &Plan,
+        medium: &Medium<'_>,
+        index: usize,
+        options: &Options,
+    ) -> Result<Self> {
         let Some(path) = file_of(options.certificate.as_ref(), "certificate")? else {
             return Err(Error::new(
                 "Verity signature partition signing requested but no PEM certificate provided \
@@ -76,10 +81,7 @@ impl Signing {
         let partition = plan.partitions.get(index);
         let hash = partition.and_then(|p| plan.partitions.get(p.siblings.hash?));
         if !hash.is_some_and(PartitionPlan::is_made) {
-            return Err(Error::new(
-                "The root hash of a hash partition that is there already is not known here, so \
-                 it cannot be signed.",
-            ));
+            check_existing(plan, medium, index)?;
         }
         let certificate = Certificate::load(&path)?;
         let key = file_of(options.private_key.as_ref(), "private key")?;
@@ -131,6 +133,45 @@ impl Signing {
     #[cfg(not(feature = "verity-sign"))]
     fn sign(&self, root_hash: &[u8]) -> Result<Vec<u8>> {
         Err(no_signature(root_hash))
+    }
+}
+
+/// The root hash of a set whose signature is at this position and whose other members were there
+/// before: it is what they are called by.
+///
+/// DIFFERS: the peer leaves such a signature partition empty, unless the signature is joined.
+pub(super) fn existing_root(plan: &Plan, signature: usize) -> Option<Vec<u8>> {
+    let siblings = plan.partitions.get(signature)?.siblings;
+    let uuid = |sibling: Option<usize>| {
+        Some(plan.partitions.get(sibling?)?.existing.as_ref()?.uuid.into_bytes())
+    };
+    Some([uuid(siblings.data)?, uuid(siblings.hash)?].concat())
+}
+
+/// Sees that an existing set is called by its root hash. Of the tree only the top is read: whether
+/// the data is intact is for whoever opens it.
+fn check_existing(plan: &Plan, medium: &Medium<'_>, signature: usize) -> Result<()> {
+    let refuse = |why: &str| {
+        Error::new(format!(
+            "The root hash of the Verity partitions that are there already is not known, so it \
+             cannot be signed: {why}"
+        ))
+    };
+    let siblings = plan.partitions.get(signature).map(|p| p.siblings).unwrap_or_default();
+    let part = |sibling: Option<usize>| plan.partitions.get(sibling?);
+    let (Some(data), Some(hash)) = (part(siblings.data), part(siblings.hash)) else {
+        return Err(refuse("they are no complete set"));
+    };
+    let Some(named) = existing_root(plan, signature) else {
+        return Err(refuse("only one of them is new"));
+    };
+    let failed = || "Failed to read Verity partitions".to_owned();
+    let data = Window::new(medium.disk, data.offset, data.old_size).context(failed)?;
+    let hash = Window::new(medium.disk, hash.offset, hash.old_size).context(failed)?;
+    if verity::root(&data, &hash)?[..] == named[..] {
+        Ok(())
+    } else {
+        Err(refuse("their UUIDs are not its halves"))
     }
 }
 
