@@ -28,9 +28,9 @@ use slipway::disk::{Access, Disk, Disks as _, Lock, table};
 use slipway::error::Result;
 use slipway::format::gpt::{Partition, Step, Table, types};
 use slipway::repart::apply::{self, Applied, Medium, Observer, Phase, Unobserved};
-use slipway::repart::model::{Device, Empty, Options, Plan};
+use slipway::repart::model::{Device, Empty, ImageSize, Options, Plan};
 use slipway::repart::planner::{self, DiskFacts, Draft, Inputs, Measure};
-use slipway::repart::{definitions, sources, split, target};
+use slipway::repart::{definitions, minimise, sources, split, target};
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
@@ -562,13 +562,15 @@ fn phases_come_in_their_order_with_their_objects() {
             order.push(text);
         }
     }
-    let new = ["20-home", "30-usr", "40-usr-verity", "50-swap", "60-srv"];
+    // By their places on the disk.
+    let new = ["20-home", "40-usr-verity", "30-usr", "50-swap", "60-srv"];
     let mut expected: Vec<String> = new.iter().map(|n| format!("wiping_partition {n}")).collect();
     expected.extend(["20-home", "30-usr"].map(|n| format!("copying_partition {n}")));
     expected.push("formatting_partition 50-swap".to_owned());
     expected.push("adjusting_partition 10-root".to_owned());
     expected.extend(new.iter().map(|n| format!("adjusting_partition {n}")));
-    expected.extend(["writing_table", "rereading_table"].map(str::to_owned));
+    // The kernel does not know this disk.
+    expected.push("writing_table".to_owned());
     assert_eq!(order, expected);
     let percents: Vec<u8> = phases.iter().filter_map(|(_, _, percent)| *percent).collect();
     assert_eq!(percents.iter().filter(|p| **p == 0).count(), 2);
@@ -778,6 +780,147 @@ fn sources_have_sizes_that_can_be_copied() {
         resolve("Type=swap\nCopyBlocks=auto\n").unwrap_err(),
         "Partition type swap not supported from automatic source block device discovery."
     );
+}
+
+#[test]
+fn an_image_is_searched_for_the_partition_itself() {
+    let world = world(&[
+        ("10-a", "Type=root\nCopyBlocks=auto\n"),
+        ("20-b", "Type=home\nCopyBlocks=auto\n"),
+    ]);
+    let definitions = definitions::load(&world.ctx, &world.options).unwrap();
+    let image = world.dir.path().join("os.raw");
+    fs::write(&image, disk_before(512).bytes()).unwrap();
+    let ctx = world.ctx.clone().with_image(&image, world.dir.path().join("root"));
+    let found = sources::resolve(&ctx, &definitions[0], &world.options).unwrap().unwrap();
+    assert_eq!((found.blocks.offset, found.blocks.len), (MIB, Some(2 * MIB)));
+    assert_eq!((found.blocks.path, found.uuid), (image, Some(Uuid::from_u128(1))));
+    let err = sources::resolve(&ctx, &definitions[1], &world.options).unwrap_err();
+    assert_eq!(err.errno(), Some(6), "{err}");
+}
+
+#[test]
+fn a_minimised_hash_tree_is_made_in_a_temporary_file_that_goes_again() {
+    let world = world(&[
+        ("10-a", "Type=usr\nCopyBlocks=BLOB\nVerity=data\nVerityMatchKey=u\n"),
+        ("20-b", "Type=usr-verity\nVerity=hash\nVerityMatchKey=u\nMinimize=best\n"),
+    ]);
+    // A whole number of blocks.
+    let bytes = [blob(), vec![9; 4096 - 512]].concat();
+    fs::write(world.dir.path().join("blob"), &bytes).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let ctx = world.ctx.clone().with_env("TMPDIR", temporary.path());
+    let disks = SimDisks::new(disk_before(512), 512, None);
+    let disk = open(&disks);
+    let (table, mut plan) = plan(&world, &*disk);
+    let hash = plan.partitions.iter().position(|p| p.siblings.data.is_some() && p.blocks.is_none());
+    let hash = hash.unwrap();
+    let data = plan.partitions[hash].siblings.data.unwrap();
+    plan.partitions[data].size = bytes.len() as u64;
+    let made = minimise::minimise(&ctx, &plan, &world.options, &Unobserved).unwrap();
+    let (index, blocks) = made.blocks[0].clone();
+    assert_eq!((index, made.blocks.len()), (hash, 1));
+    assert!(blocks.path.starts_with(temporary.path()) && blocks.is_temporary);
+    // The same as without.
+    let medium = Medium { disk: &*disk, table: &table, is_blank: false };
+    let direct = apply::carry_out(&ctx, &plan, &medium, &world.options, &Unobserved).unwrap();
+    let direct = direct.partitions[hash].root_hash.clone().unwrap();
+    assert_eq!(blocks.root_hash.unwrap().to_vec(), direct);
+    let start = usize::try_from(plan.partitions[hash].offset).unwrap();
+    let len = usize::try_from(blocks.len.unwrap()).unwrap();
+    assert!(fs::read(&blocks.path).unwrap() == self::bytes(&disks.image(), start..start + len));
+    // And its root hash counts.
+    plan.partitions[hash].blocks = Some(blocks);
+    let planned = Applied::planned(&plan);
+    assert_eq!(planned.partitions[data].uuid.as_bytes(), &direct[..16]);
+    assert_eq!(planned.partitions[hash].uuid.as_bytes(), &direct[16..]);
+    drop(made);
+    assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_grown_image_gets_its_backup_table_even_if_nothing_else_changes() {
+    let mut world = world(&[("10-a", "Type=root\nSizeMinBytes=2M\nSizeMaxBytes=2M\n")]);
+    let image = world.dir.path().join("disk.raw");
+    fs::write(&image, disk_before(512).bytes()).unwrap();
+    let (plan, applied) = on_file(&world, &image, false);
+    assert!(!plan.is_change() && !applied.is_written);
+    world.options.size = Some(ImageSize::Bytes(SIZE + 4 * MIB));
+    let (plan, applied) = on_file(&world, &image, false);
+    assert!(!plan.is_change() && applied.is_written);
+    let bytes = fs::read(&image).unwrap();
+    assert_eq!(bytes.len() as u64, SIZE + 4 * MIB);
+    assert_eq!(&bytes[bytes.len() - 512..][..8], b"EFI PART");
+    let (_, applied) = on_file(&world, &image, false);
+    assert!(!applied.is_written);
+}
+
+/// A loop device that goes with this.
+struct Loop(PathBuf);
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("losetup").arg("-d").arg(&self.0).status();
+    }
+}
+
+/// The image as a disk that the kernel looks for partitions on; none where that cannot be.
+fn attached(image: &Path) -> Option<Loop> {
+    let run = std::process::Command::new("losetup").args(["-fP", "--show"]).arg(image).output();
+    let output = run.ok().filter(|output| output.status.success())?;
+    Some(Loop(PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())))
+}
+
+/// What the kernel has of a disk: numbers, and sizes in bytes.
+fn nodes(disk: &Path) -> Vec<(u32, u64)> {
+    let name = disk.file_name().unwrap().to_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(Path::new("/sys/class/block").join(&name)).unwrap() {
+        let path = entry.unwrap().path();
+        if let Ok(number) = fs::read_to_string(path.join("partition")) {
+            let sectors: u64 =
+                fs::read_to_string(path.join("size")).unwrap().trim().parse().unwrap();
+            found.push((number.trim().parse().unwrap(), sectors * 512));
+        }
+    }
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn a_disk_that_the_kernel_knows_is_partitioned_again_and_its_nodes_follow() {
+    const NAME: &str = "a_disk_that_the_kernel_knows_is_partitioned_again_and_its_nodes_follow";
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP {NAME}: loop devices need root");
+        return;
+    }
+    let mut world = world(&DEFINITIONS[1..]);
+    let image = world.dir.path().join("disk.raw");
+    fs::write(&image, disk_before(512).bytes()).unwrap();
+    let Some(device) = attached(&image) else {
+        println!("SKIP {NAME}: there are no loop devices");
+        return;
+    };
+    if nodes(&device.0) != [(1, 2 * MIB), (3, 2 * MIB)] {
+        println!("SKIP {NAME}: the kernel does not look for partitions");
+        return;
+    }
+    // A new partition beside others.
+    let (plan, _) = on_file(&world, &device.0, false);
+    let sizes = |plan: &Plan| {
+        let mut sizes: Vec<(u32, u64)> =
+            plan.partitions.iter().map(|p| (p.number, p.size)).collect();
+        sizes.sort_unstable();
+        sizes
+    };
+    assert_eq!(nodes(&device.0), sizes(&plan));
+    // All anew, with the same numbers: the peer fails here, after it has wiped the disk.
+    world.options.empty = Empty::Force;
+    for _ in 0..2 {
+        let (plan, applied) = on_file(&world, &device.0, false);
+        assert!(applied.is_written);
+        assert_eq!(nodes(&device.0), sizes(&plan));
+    }
 }
 
 #[test]

@@ -97,8 +97,7 @@ impl Filling<'_, '_> {
         if let Some(hash) = hash
             && self.take(hash, |content| matches!(content, Content::HashTree)).is_some()
         {
-            let progress = self.job.observer.progress();
-            let root = verity::hash(self.job, hash, &|bytes| progress.advance(bytes))?;
+            let root = verity::hash(self.job, hash)?;
             verity::spread(self.job.plan, hash, &root, self.applied);
             sync(self.job, self.partition(hash)?)?;
         }

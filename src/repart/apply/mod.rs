@@ -102,9 +102,10 @@ pub fn apply(
     if !plan.is_change() {
         log::info!("No changes.");
         if let Some(table) = target.table.as_ref().filter(|_| has_grown && !options.is_dry_run) {
-            // The backup belongs to the end of the disk, wherever that is now.
-            crate::disk::table::write(&*target.disk, &target.path, table)?;
+            let table = table.clone();
             target.begin();
+            // The backup belongs to the end of the disk, wherever that is now.
+            crate::disk::table::write(&*target.disk, &target.path, &table)?;
             untouched.is_written = true;
         }
         return Ok(untouched);

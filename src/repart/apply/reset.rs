@@ -1,6 +1,6 @@
 //! Factory reset: marked partitions go, and come back empty.
 
-use super::{Observer, Phase, check};
+use super::{Observer, Phase, check, wipe};
 use crate::ctx::Ctx;
 use crate::disk;
 use crate::error::{Context as _, Result};
@@ -64,7 +64,7 @@ pub fn factory_reset(
         log::info!("Removing partition {} for factory reset.", number.saturating_sub(1));
         let failed = || format!("Failed to remove partition {}", number.saturating_sub(1));
         table.remove(number).context(failed)?;
-        target.disk.remove_partition(number).context(failed)?;
+        wipe::retry(ctx, &|| target.disk.remove_partition(number)).context(failed)?;
     }
     observer.phase(Phase::WritingTable, None, None);
     target.begin();

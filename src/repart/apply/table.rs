@@ -104,7 +104,7 @@ fn tell_kernel(job: &Job<'_>) -> Result<()> {
             disk.remove_partition(number)?;
             disk.add_partition(number, offset, size)
         };
-        wipe::retry(job, &tell).map_err(|err| {
+        wipe::retry(job.ctx, &tell).map_err(|err| {
             let node = disk::partition_path(&job.plan.disk.path, number);
             let text = format!("Failed to make '{}' known to the kernel", node.display());
             Error::because(text, err)

@@ -1,5 +1,6 @@
 //! Hash trees and signatures of root hashes, between their data and the table.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use uuid::Uuid;
@@ -214,7 +215,7 @@ fn data_of<'a>(plan: &'a Plan, hash: &PartitionPlan) -> Result<&'a PartitionPlan
 }
 
 /// Hashes the data and writes the tree into the hash partition at this position.
-pub(super) fn hash(job: &Job<'_>, index: usize, advance: &dyn Fn(u64)) -> Result<[u8; 32]> {
+pub(super) fn hash(job: &Job<'_>, index: usize) -> Result<[u8; 32]> {
     let Some(partition) = job.plan.partitions.get(index) else {
         return Err(Error::new("There is no such partition."));
     };
@@ -223,7 +224,12 @@ pub(super) fn hash(job: &Job<'_>, index: usize, advance: &dyn Fn(u64)) -> Result
     let failed = || format!("Failed to setup verity hash data of partition {}", number(partition));
     let from = Window::new(job.disk(), data.offset, data.size).context(failed)?;
     let to = Window::new(job.disk(), partition.offset, partition.size).context(failed)?;
-    verity::build(&from, &to, &params(job.plan, index, data.size)?, advance).context(failed)
+    let progress = job.observer.progress();
+    progress.phase(&format!("Hashing partition {}", number(data)), Some(data.size));
+    // We are told how much is done, and tell how much more.
+    let told = Cell::new(0);
+    let tell = |done: u64| progress.advance(done.saturating_sub(told.replace(done)));
+    verity::build(&from, &to, &params(job.plan, index, data.size)?, &tell).context(failed)
 }
 
 /// Tells everybody of a Verity set its root hash, and gives the data and the hash tree the UUIDs

@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::{Job, Phase, number};
+use crate::ctx::Ctx;
 use crate::disk;
 use crate::error::{Context as _, Error, Result};
 use crate::repart::model::PartitionPlan;
@@ -49,7 +50,7 @@ fn forget_nodes(job: &Job<'_>) -> Result<()> {
         return Ok(());
     }
     for number in 1..=NODES_MAX {
-        retry(job, &|| job.disk().remove_partition(number)).context(|| {
+        retry(job.ctx, &|| job.disk().remove_partition(number)).context(|| {
             let node = disk::partition_path(&job.plan.disk.path, number);
             format!("Failed to make the kernel forget '{}'", node.display())
         })?;
@@ -58,10 +59,10 @@ fn forget_nodes(job: &Job<'_>) -> Result<()> {
 }
 
 /// Tries again while something is busy.
-pub(super) fn retry(job: &Job<'_>, what: &dyn Fn() -> std::io::Result<()>) -> std::io::Result<()> {
+pub(super) fn retry(ctx: &Ctx, what: &dyn Fn() -> std::io::Result<()>) -> std::io::Result<()> {
     for _ in 1..ATTEMPTS {
         match what() {
-            Err(err) if Errno::from_io_error(&err) == Some(Errno::BUSY) => job.ctx.sleep(PAUSE),
+            Err(err) if Errno::from_io_error(&err) == Some(Errno::BUSY) => ctx.sleep(PAUSE),
             result => return result,
         }
     }
