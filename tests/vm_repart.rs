@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use vm::{Ingredients, KERNEL_WORDS, Machine};
 
 const ROOT: &str = include_str!("vm/repart-root.sh");
+const SECRET: &str = include_str!("vm/repart-secret.sh");
 const FIRST_BOOT: &str = include_str!("vm/repart-first-boot.sh");
 const WORDS: &str = include_str!("vm/words.sh");
 
@@ -297,4 +298,68 @@ fn a_disk_that_grew_is_repartitioned_under_a_mounted_root() {
 #[test]
 fn a_disk_with_large_sectors_that_grew_is_repartitioned_under_a_mounted_root() {
     first_boot("a_disk_with_large_sectors_that_grew_is_repartitioned_under_a_mounted_root", 4096);
+}
+
+/// The words that make the kernel open a LUKS partition: from its header, and from the key in it,
+/// which cryptsetup takes out.
+fn crypt_words(bench: &Bench, partition: &Value) -> String {
+    let mut contents = vec![0; partition["raw_size"].as_u64().unwrap().try_into().unwrap()];
+    let offset = partition["offset"].as_u64().unwrap();
+    File::open(bench.path("disk.raw")).unwrap().read_exact_at(&mut contents, offset).unwrap();
+    bench.file("luks", &contents);
+    let dump = |args: &[&str]| {
+        let mut command = Command::new("cryptsetup");
+        command.arg("luksDump").args(args).arg("--key-file").arg(bench.path("key"));
+        let output = command.arg("--batch-mode").arg(bench.path("luks")).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command:?}: {told}");
+        output.stdout
+    };
+    let volume_key = bench.path("volume-key");
+    dump(&["--dump-volume-key", "--volume-key-file", volume_key.to_str().unwrap()]);
+    let key: String = fs::read(volume_key).unwrap().iter().map(|b| format!("{b:02x}")).collect();
+    let header: Value = serde_json::from_slice(&dump(&["--dump-json-metadata"])).unwrap();
+    let segment = &header["segments"]["0"];
+    let start: u64 = segment["offset"].as_str().unwrap().parse().unwrap();
+    format!(
+        "dm-mod.create=\"secret,,,rw,0 {} crypt {} {key} {} PARTUUID={} {} 1 sector_size:{}\"",
+        (contents.len() as u64 - start) / 512,
+        segment["encryption"].as_str().unwrap(),
+        segment["iv_tweak"].as_str().unwrap(),
+        partition["uuid"].as_str().unwrap(),
+        start / 512,
+        segment["sector_size"],
+    )
+}
+
+#[test]
+fn the_kernel_opens_an_encrypted_partition() {
+    let test = "the_kernel_opens_an_encrypted_partition";
+    if Command::new("cryptsetup").arg("--version").output().is_err() {
+        println!("SKIP {test}: no cryptsetup (package cryptsetup-bin)");
+        return;
+    }
+    let Some(bench) = Bench::new(test, &["DM_CRYPT", "DM_INIT"]) else { return };
+    bench.root(SECRET);
+    bench
+        .file("secret/one", vec![1; 3_000_000])
+        .file("secret/directory/two", "two")
+        .file("key", "a pass phrase");
+    bench
+        .file("root/sums-of-secret", bench.sums("secret", "./"))
+        .file("repart.d/10-root.conf", fixed("root", "256M") + "Format=ext4\nCopyFiles=/root:/\n")
+        .file(
+            "repart.d/20-secret.conf",
+            fixed("linux-generic", "64M")
+                + "Label=secret\nFormat=ext4\nCopyFiles=/secret:/\nEncrypt=key-file\n",
+        );
+    fs::set_permissions(bench.path("key"), PermissionsExt::from_mode(0o600)).unwrap();
+    let key = format!("--key-file={}", bench.path("key").display());
+    let json = bench.repart("repart.d", &["--empty=create", "--size=auto", &key]);
+    let machine = Machine::new(test)
+        .disk(bench.path("disk.raw"))
+        .cmdline("rdinit=/none root=/dev/vda1 ro rootfstype=ext4 init=/init")
+        .cmdline(&crypt_words(&bench, row(&json, "linux-generic")));
+    let Some(report) = machine.boot() else { return };
+    report.assert_steps(&["open", "contents"]);
 }

@@ -31,7 +31,7 @@ diff) want unshare util-linux; want xz xz-utils; want zstd zstd; want sfdisk fdi
       # A complete run skips nothing.
       want shellcheck shellcheck; want busybox busybox-static; want ip iproute2 ;;
 vm) want qemu-system-x86_64 qemu-system-x86; want busybox busybox-static; want swtpm swtpm
-    want mke2fs e2fsprogs
+    want mke2fs e2fsprogs; want cryptsetup cryptsetup-bin
     [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf" ;;
 bench) want unshare util-linux; want sfdisk fdisk; want mkfs.ext4 e2fsprogs; want xz xz-utils
        want zstd zstd; want python3 python3
