@@ -121,13 +121,20 @@ fn look(ctx: &Ctx, place: &Path, filter: &Filter, root: Option<&Path>) -> Option
     if is_read_only || filter.ignores_empty && size == Some(0) || root == Some(node.as_path()) {
         return None;
     }
-    let data = attribute("dev").and_then(|number| udev_data(ctx, &number)).unwrap_or_default();
+    let data = attribute("dev").and_then(|number| udev_data(ctx, &number));
+    let has_udev = data.is_some();
+    let data = data.unwrap_or_default();
     let first = |keys: [&str; 2], fallback: &str| {
         let known = keys
             .iter()
             .find_map(|key| data.lines().find_map(|line| line.strip_prefix(&format!("E:{key}="))));
-        let known = known.map(str::to_owned).or_else(|| attribute(&format!("device/{fallback}")));
-        known.filter(|text| !text.is_empty())
+        match known {
+            Some(known) => Some(known.to_owned()),
+            None if has_udev => None,
+            // A number says nothing to people.
+            None => attribute(&format!("device/{fallback}"))
+                .filter(|text| !text.is_empty() && !text.starts_with("0x")),
+        }
     };
     let links = data.lines().filter_map(|line| line.strip_prefix("S:"));
     let mut symlinks: Vec<String> = links.map(|link| format!("/dev/{link}")).collect();

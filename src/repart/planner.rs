@@ -374,6 +374,14 @@ pub fn minimal_size(draft: &Draft) -> u64 {
     image_size(&draft.disk, sum)
 }
 
+/// As [`minimal_size`], without what has to be given up on this disk.
+pub fn fitted_size(draft: &Draft) -> u64 {
+    match alloc::solve(&draft.problem()) {
+        Ok(solution) => image_size(&draft.disk, solution.sum),
+        Err(no_fit) => image_size(&draft.disk, no_fit.sum),
+    }
+}
+
 fn image_size(disk: &DiskFacts, sum: alloc::Sum) -> u64 {
     let sector = u64::from(disk.sector_size);
     let backup = up(ENTRIES, sector).saturating_add(sector);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::identity;
 use super::model::{Origin, PartitionPlan, Plan};
 use crate::crypto::text::hex;
 use crate::error::Result;
@@ -85,8 +86,24 @@ fn type_name(type_uuid: Uuid) -> String {
     types::name(type_uuid).unwrap_or_else(|| type_uuid.to_string())
 }
 
-fn label(partition: &PartitionPlan) -> &str {
-    if partition.label.is_empty() { "-" } else { &partition.label }
+/// What the partitions are called, in the order of the plan. COMPAT(262): one that belongs to no
+/// definition and has no label is shown with the one it would get, and does not get it.
+fn labels(plan: &Plan) -> Vec<String> {
+    let mut labels: Vec<String> = Vec::with_capacity(plan.partitions.len());
+    for partition in &plan.partitions {
+        let is_nameless = partition.definition.is_none() && partition.label.is_empty();
+        labels.push(if is_nameless {
+            identity::label(partition.type_uuid, &|label| labels.iter().any(|one| one == label))
+        } else {
+            partition.label.clone()
+        });
+    }
+    labels
+}
+
+/// The label at a position; a dash for none.
+fn label(labels: &[String], position: usize) -> &str {
+    labels.get(position).map(String::as_str).filter(|label| !label.is_empty()).unwrap_or("-")
 }
 
 /// The partitions as an array of objects.
@@ -109,11 +126,12 @@ pub fn json(plan: &Plan, outcome: &Outcome) -> Value {
         "split_path",
     ]);
     table.set_json_name(13, "drop-in_files");
+    let labels = labels(plan);
     for (position, partition) in sorted(plan) {
         let text = |text: String| Cell::from(text).into();
         table.row([
             text(type_name(partition.type_uuid)),
-            label(partition).into(),
+            label(&labels, position).into(),
             text(outcome.uuid(position, partition).to_string()),
             u64::from(partition.number.saturating_sub(1)).into(),
             file(partition).map(shown).into(),
@@ -174,7 +192,7 @@ pub fn table(plan: &Plan, outcome: &Outcome, look: &Look) -> String {
     let mut table = Table::new(&titles);
     table.color_empty_cells();
     [3, 5, 6, 7].into_iter().for_each(|column| table.set_align(column, Align::Right));
-    let rows = sorted(plan);
+    let (rows, labels) = (sorted(plan), labels(plan));
     let sum = |part: fn(&PartitionPlan) -> u64| {
         rows.iter().fold(0_u64, |sum, (_, partition)| sum.saturating_add(part(partition)))
     };
@@ -186,7 +204,7 @@ pub fn table(plan: &Plan, outcome: &Outcome, look: &Look) -> String {
         let name = file(partition).and_then(Path::file_name).map(|name| shown(Path::new(name)));
         table.row([
             type_name(partition.type_uuid).into(),
-            label(partition).into(),
+            label(&labels, *position).into(),
             outcome.uuid(*position, partition).to_string().into(),
             u64::from(partition.number.saturating_sub(1)).into(),
             name.into(),
@@ -232,9 +250,11 @@ struct Piece {
 
 /// The disk as it will be, as a bar with the names below.
 pub fn picture(plan: &Plan, look: &Look) -> String {
-    let pieces = sorted(plan).into_iter().map(|(_, partition)| {
+    let labels = labels(plan);
+    let pieces = sorted(plan).into_iter().map(|(position, partition)| {
         let name = file(partition).and_then(Path::file_name).map(|name| shown(Path::new(name)));
-        let hint = name.or_else(|| Some(partition.label.clone()).filter(|label| !label.is_empty()));
+        let own = || labels.get(position).filter(|label| !label.is_empty()).cloned();
+        let hint = name.or_else(own);
         Piece {
             from: partition.offset,
             to: partition.offset.saturating_add(partition.size),

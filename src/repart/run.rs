@@ -16,7 +16,7 @@ use super::{definitions, eltorito, fstab, sources, split};
 use crate::conf::specifier;
 use crate::ctx::Ctx;
 use crate::disk::HostDisks;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::gpt::Partition;
 
 /// Those who want to know of a run.
@@ -59,10 +59,9 @@ pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Endin
     let observer = watchers.observer;
     let seed = seed(ctx, options);
     let definitions = all_definitions(ctx, options, observer)?;
-    observer.phase(Phase::LoadingTable, None, None);
     let mut target = match options.device {
         Device::None => None,
-        _ => Some(target::open(ctx, options)?),
+        _ => Some(open(ctx, options, observer)?),
     };
     let mut draft = draft(options, target.as_ref(), definitions, seed);
     if let Some(target) = &mut target {
@@ -92,10 +91,21 @@ pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Endin
     finish(ctx, options, watchers, &mut target, &plan, tables)?;
     let is_there = |partition: &&PartitionPlan| partition.existing.is_some();
     Ok(Ending::Done(Summary {
-        minimal_size,
+        minimal_size: planner::fitted_size(&draft),
         current_size: plan.disk.old_size,
         partitions: plan.partitions.iter().filter(is_there).count(),
     }))
+}
+
+/// Opens the target. That its table is read is told where there is a target.
+fn open(ctx: &Ctx, options: &Options, observer: &dyn Observer) -> Result<Target> {
+    let target = target::open(ctx, options);
+    // A label that it must not have was read, too.
+    let has_label = |error: &Error| error.varlink().is_some();
+    if target.as_ref().err().is_none_or(has_label) {
+        observer.phase(Phase::LoadingTable, None, None);
+    }
+    target
 }
 
 /// Shows the plan, carries it out, and writes what belongs beside the disk.

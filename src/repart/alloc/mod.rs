@@ -104,6 +104,8 @@ pub enum Event {
 pub struct Solution {
     /// For each member; none for those that were dropped or that others take the place of.
     pub placed: Vec<Option<Placed>>,
+    /// What the members need at least that were not given up.
+    pub sum: Sum,
     /// What had to be given up, in order.
     pub events: Vec<Event>,
 }
@@ -151,7 +153,7 @@ pub fn solve(problem: &Problem) -> Result<Solution, NoFit> {
     grow::grow(&mut state);
     let sum = state.sum();
     match place::place(&state) {
-        Some(placed) => Ok(Solution { placed, events }),
+        Some(placed) => Ok(Solution { placed, sum, events }),
         None => Err(NoFit { reason: NoFitReason::Entries, sum, events }),
     }
 }
