@@ -338,13 +338,23 @@ fn stable(text: &str, exit: i32) -> Vec<String> {
         "EncryptedVolume",
         "/",
     ];
-    text.lines()
+    let mut lines: Vec<String> = text
+        .lines()
         .filter(|line| OURS.iter().any(|start| line.starts_with(start)))
         .filter(|line| !line.contains("successfully formatted as"))
         .filter(|line| exit == 0 || !line.starts_with("Sized '"))
         .filter(|line| !UNSTABLE.iter().any(|start| line.starts_with(start)))
         .map(str::to_owned)
-        .collect()
+        .collect();
+    // What is not going to be written is said before what was written.
+    if let Some(fstab) = lines.iter().position(|line| line.ends_with("/etc/fstab written.")) {
+        let note = lines.iter().position(|line| line.starts_with("EncryptedVolume"));
+        if let Some(note) = note.filter(|note| *note > fstab) {
+            let line = lines.remove(note);
+            lines.insert(fstab, line);
+        }
+    }
+    lines
 }
 
 /// One test per case that needs nothing but to be played.
