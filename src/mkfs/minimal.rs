@@ -85,7 +85,9 @@ pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
     };
     match spec.file_system.as_str() {
         "erofs" | "squashfs" => sized(0, false)?,
-        "btrfs" => sized(TRIAL_SIZE, true)?,
+        // In an empty file it decides itself where to begin; what it allocates at first is a share
+        // of the whole and stays.
+        "btrfs" => sized(0, true)?,
         "vfat" => {
             let entries = spec.tree.as_ref().map(walk::entries).transpose()?.unwrap_or_default();
             let (settings, items) = (fat_settings(ctx, spec), fat_items(ctx, spec, &entries));
