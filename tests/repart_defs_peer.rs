@@ -17,11 +17,14 @@ mod peer;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Output;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use peer::Peer;
 
 const WORLDS: u64 = 400;
+const FILE_WORLDS: u64 = 40;
 
 /// A small generator with a known sequence: the worlds stay the same for ever.
 struct Dice(u64);
@@ -326,5 +329,161 @@ fn odd_definitions_are_told_and_refused_as_the_peer_does() {
         }
     }
     println!("{WORLDS} worlds, {refused} refused by the peer, {excused} excused");
+    assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n=====\n"));
+}
+
+const LISTS: &[(&str, &[&str])] = &[
+    ("CopyFiles", &["/tree:/", "/tree", "/tree/etc:/etc", "/tree//usr/./lib/:/lib", "/missing:/x"]),
+    (
+        "CopyFiles",
+        &["/tree/a\\x20b:/spaced", "/tree/usr:/u:fsverity=no", "/tree/usr:/w:x", "/tree/file:/f"],
+    ),
+    (
+        "CopyFiles",
+        &["/tree/link:/followed", "/tree/etc/%a:/%a", "/tree/usr:/p%%", "/tree/etc:/over"],
+    ),
+    (
+        "ExcludeFiles",
+        &["/tree/usr", "/tree/usr/", "/tree/etc/conf", "/missing", "\"/tree/a b\" /tree/usr/lib"],
+    ),
+    ("ExcludeFiles", &["/tree/usr bad /tree/etc", "/tree/etc \"/x", "", "/tree/%o"]),
+    ("ExcludeFilesTarget", &["/usr", "/usr/lib/", "/lib/x", "/etc /f", "/", "/etc/../usr"]),
+    (
+        "MakeDirectories",
+        &["/made/deep", "/usr/more /made", "/made\\ here", "/a/../b /kept", "rel /d %Z"],
+    ),
+    (
+        "MakeSymlinks",
+        &["/ln:target", "/usr/ln:../x", "/q:a:b", "\"/s p:x y\"", "/made/ln:/%a", "/o\\\\q:r"],
+    ),
+    (
+        "MakeSymlinks",
+        &["/twice:one /twice2:two", "/one:a\\:b", "/x/y/z:w", "/bad", "rel:x /good:x"],
+    ),
+    (
+        "MountPoint",
+        &["/", "/a:ro", "\"/m n:ro,x\"", "/a:", "/a:b:c", "/%a", "", "/x//y/:rw", "/p:r\\tw"],
+    ),
+    ("Label", &["x", "", "a-%a", "with space"]),
+    ("AddValidateFS", &["yes", "no", ""]),
+];
+
+/// Every path below `dir` with its kind, mode and contents.
+fn listing(dir: &Path, below: &Path, all: &mut Vec<String>) {
+    let mut entries: Vec<_> = fs::read_dir(dir.join(below)).unwrap().map(|e| e.unwrap()).collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let path = below.join(entry.file_name());
+        let meta = entry.path().symlink_metadata().unwrap();
+        let what = if meta.is_symlink() {
+            format!("-> {}", fs::read_link(entry.path()).unwrap().display())
+        } else if meta.is_file() {
+            fs::read_to_string(entry.path()).unwrap()
+        } else {
+            String::new()
+        };
+        all.push(format!("{} {:o} {what}", path.display(), meta.mode()));
+        if meta.is_dir() && path != Path::new("lost+found") {
+            listing(dir, &path, all);
+        }
+    }
+}
+
+/// What is in the first partition of an image.
+fn contents(image: &Path) -> Vec<String> {
+    let at = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount")
+        .args(["-o", "loop,ro,noload,offset=1048576"])
+        .args([image, at.path()])
+        .status();
+    assert!(mounted.unwrap().success());
+    let mut all = Vec::new();
+    let listed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        listing(at.path(), Path::new(""), &mut all);
+    }));
+    assert!(Command::new("umount").arg(at.path()).status().unwrap().success());
+    listed.unwrap();
+    all
+}
+
+fn source_tree(root: &Path) {
+    for (path, text) in [
+        ("tree/etc/conf", "1"),
+        ("tree/etc/x86-64/inner", "2"),
+        ("tree/usr/lib/x", "3"),
+        ("tree/usr/lib/sub/y", "4"),
+        ("tree/usr/top", "5"),
+        ("tree/a b/in", "6"),
+        ("tree/file", "7"),
+        ("etc/os-release", "ID=etc\n"),
+    ] {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    std::os::unix::fs::symlink("etc", root.join("tree/link")).unwrap();
+    fs::create_dir(root.join("tree/empty")).unwrap();
+}
+
+#[test]
+fn lists_of_files_put_the_same_things_into_a_file_system() {
+    let Some(peer) = Peer::new("repart_defs_peer") else { return };
+    let only: Option<u64> = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let mut faults = Vec::new();
+    let mut made = 0;
+    for seed in 0..FILE_WORLDS {
+        if only.is_some_and(|only| only != seed) {
+            continue;
+        }
+        let mut dice = Dice((seed + 7000).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let kind = dice.pick(&["root", "root", "home"]);
+        let mut text = format!("[Partition]\nType={kind}\nFormat=ext4\nSizeMaxBytes=40M\n");
+        // Where links go; the peer does not make parents for them.
+        text.push_str("MakeDirectories=/usr /made /x/y\n");
+        for _ in 0..2 + dice.roll(6) {
+            let (key, values) = LISTS[dice.roll(LISTS.len())];
+            text.push_str(&format!("{key}={}\n", dice.pick(values)));
+        }
+        let name = format!("f{seed}");
+        let mut results = Vec::new();
+        for who in ["peer", "ours"] {
+            let dir = peer.dir().join(&name);
+            fs::create_dir_all(dir.join("r")).unwrap();
+            fs::write(dir.join("r/1.conf"), &text).unwrap();
+            source_tree(&dir.join("root"));
+            let inside = peer.inside().join(&name);
+            let program = if who == "peer" { "systemd-repart".into() } else { peer.slipway() };
+            let mut command = peer.command(&program);
+            if who == "ours" {
+                command.arg("repart");
+            }
+            let output = command
+                .args(["--empty=create", "--size=64M", "--offline=yes", "--pretty=no"])
+                .args(["--seed=0123456789abcdef0123456789abcdef", "--generate-fstab=/fstab"])
+                .arg(format!("--definitions={}", inside.join("r").display()))
+                .arg(format!("--root={}", inside.join("root").display()))
+                .arg(inside.join("disk.raw"))
+                .output()
+                .unwrap();
+            // The peer writes blanks as they are, which ends the field, and a comma for options that
+            // are empty.
+            let fstab = fs::read_to_string(dir.join("root/fstab")).unwrap_or_default();
+            let fstab = fstab.replace("\\040", " ").replace("\\011", "\t").replace(", 0", " 0");
+            let files =
+                if output.status.success() { contents(&dir.join("disk.raw")) } else { Vec::new() };
+            results.push((output.status.code(), about_files(&output), fstab, files, output.stderr));
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        let [theirs, ours] = results.as_slice() else { unreachable!() };
+        made += u32::from(theirs.0 == Some(0));
+        if (theirs.0, &theirs.1, &theirs.2, &theirs.3) != (ours.0, &ours.1, &ours.2, &ours.3) {
+            let show = |it: &(Option<i32>, Vec<String>, String, Vec<String>, Vec<u8>)| {
+                let stderr = String::from_utf8_lossy(&it.4).into_owned();
+                format!("{:?}\n{stderr}\n{}\n{}", it.0, it.2, it.3.join("\n"))
+            };
+            faults.push(format!("SEED={seed}\n{text}\npeer {}\nours {}", show(theirs), show(ours)));
+        }
+    }
+    println!("{FILE_WORLDS} images, {made} made by the peer");
     assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n=====\n"));
 }

@@ -124,6 +124,10 @@ impl Tree {
     }
 
     fn copy(&mut self, request: &Request, copy: &Copy) -> Result<()> {
+        if is_left_out(request, copy) {
+            log::debug!("'{}' is left out, ignoring.", copy.source.display());
+            return Ok(());
+        }
         let failed = || format!("Failed to open source file '{}'", copy.source.display());
         let source = fs::chase(&request.root, &copy.source).context(failed)?;
         let metadata = match std::fs::symlink_metadata(&source) {
@@ -339,6 +343,13 @@ pub(super) fn too_deep(path: &Path) -> Error {
     Error::new(format!("'{}' is too deep in directories.", path.display()))
 }
 
+/// True where the whole copy lies in what is left out, as the paths are written. A slash at the end
+/// of such a path makes no difference then.
+fn is_left_out(request: &Request, copy: &Copy) -> bool {
+    request.exclude_sources.iter().any(|path| copy.source.starts_with(path))
+        || request.exclude_targets.iter().any(|path| copy.target.starts_with(path))
+}
+
 /// What one copy leaves out.
 #[derive(Default)]
 struct LeftOut {
@@ -360,6 +371,10 @@ impl LeftOut {
             add(Path::new(path), true)?;
         }
         for path in &request.exclude_sources {
+            // COMPAT(262): a source that is the same by a link is not left out itself.
+            if fs::chase(&request.root, Path::new(path)).is_ok_and(|real| real == source) {
+                continue;
+            }
             add(Path::new(path), path.ends_with('/'))?;
         }
         for path in &request.exclude_targets {

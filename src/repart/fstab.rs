@@ -34,7 +34,9 @@ pub fn fstab(plan: &Plan) -> Option<String> {
         let Some(definition) = &partition.definition else { continue };
         let Some(format) = &definition.format else { continue };
         for mount in &definition.mount_points {
-            let pass = if mount.place == Path::new("/") { 1 } else { 2 };
+            // COMPAT(262): the type decides, not the place.
+            let is_root = types::purpose(partition.type_uuid) == Some("root");
+            let pass = if is_root { 1 } else { 2 };
             let mut options = options(partition, format.name());
             if let Some(more) = mount.options.as_deref().filter(|more| !more.is_empty()) {
                 options.push(',');
