@@ -264,3 +264,68 @@ fn fstab_is_that_of_262() {
         (1, "Failed to open temporary file for @DIR@/r/no/fstab: No such file or directory\n")
     );
 }
+
+#[test]
+fn phases_are_told_to_the_service_manager() {
+    use std::os::unix::net::UnixDatagram;
+
+    let top = tempfile::tempdir().unwrap();
+    let top = top.path();
+    write(top, "defs/1.conf", "[Partition]\nType=root\n");
+    sparse(top, "a.raw", 64 << 20);
+    let socket = UnixDatagram::bind(top.join("notify")).unwrap();
+    let case = serde_json::json!({
+        "env": { "NOTIFY_SOCKET": top.join("notify") },
+        "args": ["--definitions=defs", "--seed=random", "--empty=allow", "--dry-run=no", "a.raw"],
+    });
+    assert_eq!(run(top, &case).0, 0);
+    socket.set_nonblocking(true).unwrap();
+    let mut phases = Vec::new();
+    let mut buffer = [0; 4096];
+    while let Ok(n) = socket.recv(&mut buffer) {
+        let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
+        if let Some(phase) = field("X_SYSTEMD_PHASE=") {
+            assert_eq!(field("STATUS="), Some(format!("Phase {phase}").as_str()));
+            phases.push(phase.to_owned());
+        }
+    }
+    assert_eq!(
+        phases,
+        [
+            "loading-definitions",
+            "loading-table",
+            "acquiring-partition-labels",
+            "placing",
+            "wiping-disk",
+            "wiping-partition",
+            "adjusting-partition",
+            "writing-table",
+        ]
+    );
+}
+
+#[test]
+fn options_for_a_tpm_are_taken_and_only_a_definition_that_needs_one_is_refused() {
+    let top = tempfile::tempdir().unwrap();
+    let top = top.path();
+    write(top, "plain/1.conf", "[Partition]\nType=root\n");
+    write(top, "tpm/1.conf", "[Partition]\nType=home\nEncrypt=tpm2\nSizeMinBytes=64M\n");
+    let made = |set: &str, name: &str| {
+        let case = serde_json::json!({ "args": [
+            format!("--definitions={set}"), "--seed=random", "--empty=create", "--size=100M",
+            "--pretty=no", "--tpm2-device=auto", "--tpm2-pcrs=7+11", name
+        ] });
+        run(top, &case)
+    };
+    let plain = made("plain", "a.raw");
+    assert_eq!(plain.0, 0, "{}", plain.2);
+    let (exit, _, stderr) = made("tpm", "b.raw");
+    if stderr.contains("mkfs") {
+        println!("SKIP options_for_a_tpm_are_taken: {}", stderr.trim());
+        return;
+    }
+    assert_eq!(exit, 1);
+    assert!(stderr.to_lowercase().contains("tpm"), "{stderr}");
+    assert!(!top.join("b.raw").exists());
+}

@@ -90,10 +90,9 @@ impl Teller {
 }
 
 impl Observer for Teller {
-    fn phase(&self, phase: Phase, object: Option<&Path>, percent: Option<u8>) {
+    fn phase(&self, phase: Phase, _: Option<&Path>, percent: Option<u8>) {
         let name = phase.notify_name();
-        let object = object.map(|path| format!(" of {}", path.display())).unwrap_or_default();
-        let status = format!("Phase {name}{object}");
+        let status = format!("Phase {name}");
         match percent {
             Some(percent) => self.notifier.send(&[
                 ("STATUS", &status),
