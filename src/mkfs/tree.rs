@@ -480,3 +480,156 @@ fn each_below(source: &Path, path: &Path, visit: Visit<'_>, depth: usize) -> Res
 fn join(path: &Path, name: &OsStr) -> PathBuf {
     if path.as_os_str().is_empty() { PathBuf::from(name) } else { path.join(name) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    struct Source(tempfile::TempDir);
+
+    impl Source {
+        /// A source of empty files, and links where there is an arrow.
+        fn new(paths: &[&str]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for path in paths {
+                let (path, text) = path.split_once("->").unwrap_or((path, ""));
+                let place = dir.path().join(path);
+                std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+                match text {
+                    "" => std::fs::write(place, path).unwrap(),
+                    text => symlink(text, place).unwrap(),
+                }
+            }
+            Self(dir)
+        }
+
+        fn plan(&self, copies: &[(&str, &str)], change: impl Fn(&mut Request)) -> Result<Tree> {
+            let copy = |(source, target): &(&str, &str)| Copy {
+                source: source.into(),
+                target: target.into(),
+                copies_fsverity: false,
+            };
+            let mut request = Request {
+                root: self.0.path().to_path_buf(),
+                copies: copies.iter().map(copy).collect(),
+                ..Request::default()
+            };
+            change(&mut request);
+            Tree::plan(request)
+        }
+
+        /// Every path, with where it is from.
+        fn list(&self, copies: &[(&str, &str)], change: impl Fn(&mut Request)) -> String {
+            let mut lines = Vec::new();
+            let tree = self.plan(copies, change).unwrap();
+            tree.each(&mut |found| {
+                let is_directory = found.source.is_none_or(|(_, metadata)| metadata.is_dir());
+                if !is_directory || found.link.is_some() {
+                    let from = found.source.and_then(|(path, _)| path.strip_prefix(&self.0).ok());
+                    let from = from.or(found.link).unwrap_or(Path::new(""));
+                    lines.push(format!("{}={}", found.path.display(), from.display()));
+                } else {
+                    lines.push(format!("{}/", found.path.display()));
+                }
+                Ok(())
+            })
+            .unwrap();
+            lines.join(" ")
+        }
+    }
+
+    impl AsRef<Path> for Source {
+        fn as_ref(&self) -> &Path {
+            self.0.path()
+        }
+    }
+
+    fn same(_: &mut Request) {}
+
+    #[test]
+    fn later_sources_lie_on_top_of_earlier_ones() {
+        let source = Source::new(&["a/d/x", "a/d/y", "b/d/x", "b/e"]);
+        let all = source.list(&[("/a", "/"), ("/b", "/")], same);
+        assert_eq!(all, "/ d/ d/x=b/d/x d/y=a/d/y e=b/e");
+        assert_eq!(
+            source.list(&[("/b", "/n/m")], same),
+            "/ n/ n/m/ n/m/d/ n/m/d/x=b/d/x n/m/e=b/e"
+        );
+        assert_eq!(source.list(&[("/nope", "/x")], same), "/");
+    }
+
+    #[test]
+    fn a_file_is_not_put_where_there_is_something() {
+        let source = Source::new(&["a/x", "b"]);
+        assert_eq!(source.list(&[("/b", "/n/x")], same), "/ n/ n/x=b");
+        let error = source.plan(&[("/a", "/"), ("/b", "/x")], same).unwrap_err();
+        assert_eq!(error.to_string(), "Failed to create target file '/x': File exists");
+        assert!(source.plan(&[("/a", "/"), ("/a", "/x")], same).is_err());
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_with_or_without_its_directory() {
+        let source = Source::new(&["a/d/x", "a/d/y", "a/e/z", "a/f", "proc/1", "tmp/t"]);
+        let change = |request: &mut Request| {
+            request.exclude_sources = ["/a/d/x", "/a/e/"].map(str::to_owned).to_vec();
+            request.exclude_targets = vec!["/t/f".to_owned(), "/elsewhere".to_owned()];
+        };
+        assert_eq!(source.list(&[("/a", "/t")], change), "/ t/ t/d/ t/d/y=a/d/y t/e/");
+        let all = source.list(&[("/", "/")], change);
+        assert_eq!(all, "/ a/ a/d/ a/d/y=a/d/y a/e/ a/f=a/f proc/ tmp/");
+    }
+
+    #[test]
+    fn a_root_file_system_has_nothing_in_the_mount_points_of_others() {
+        let source = Source::new(&["r/efi/k", "r/proc/1", "r/usr/x", "efi/k"]);
+        let change = |request: &mut Request| {
+            request.is_root = true;
+            request.mount_points = vec!["/efi".into(), "/boot".into()];
+        };
+        assert_eq!(source.list(&[("/r", "/")], change), "/ efi/ proc/ usr/ usr/x=r/usr/x");
+        let explicit = source.list(&[("/r", "/"), ("/efi", "/efi")], change);
+        assert_eq!(explicit, "/ efi/ efi/k=efi/k proc/ usr/ usr/x=r/usr/x");
+        let all = source.list(&[("/r", "/")], same);
+        assert_eq!(all, "/ efi/ efi/k=r/efi/k proc/ proc/1=r/proc/1 usr/ usr/x=r/usr/x");
+    }
+
+    #[test]
+    fn links_lead_out_of_neither_the_source_nor_the_file_system() {
+        let source =
+            Source::new(&["a/up->../../../../etc", "a/abs->/etc", "etc/f", "a/loop->loop"]);
+        // The source's own /etc, whatever the link says.
+        assert_eq!(source.list(&[("/a/up", "/x")], same), "/ x/ x/f=etc/f");
+        let below = source.list(&[("/a", "/"), ("/etc", "/up/new")], same);
+        assert_eq!(below, "/ abs=a/abs etc/ etc/new/ etc/new/f=etc/f loop=a/loop up=a/up");
+        assert!(source.plan(&[("/a/loop", "/")], same).is_err());
+        assert!(source.plan(&[("/a", "/"), ("/etc", "/loop/x")], same).is_err());
+        assert_eq!(source.list(&[("/etc", "/../../b")], same), "/ b/ b/f=etc/f");
+    }
+
+    #[test]
+    fn what_is_made_is_made_within_what_is_copied() {
+        let source = Source::new(&["a/d/x", "a/l->d"]);
+        let all = source.list(&[("/a", "/")], |request| {
+            request.directories = vec!["/l/new/er".into(), "/d".into()];
+            request.symlinks = vec![("/d/link".into(), "../x".into())];
+        });
+        assert_eq!(all, "/ d/ d/link=../x d/new/ d/new/er/ d/x=a/d/x l=a/l");
+        let again = |request: &mut Request| request.symlinks = vec![("/d/x".into(), "y".into())];
+        assert!(source.plan(&[("/a", "/")], again).is_err());
+        let below = |request: &mut Request| request.directories = vec!["/d/x/y".into()];
+        assert!(source.plan(&[("/a", "/")], below).is_err());
+    }
+
+    #[test]
+    fn only_what_differs_is_spelt_out() {
+        let source = Source::new(&["a/d/x", "a/e/f/y", "a/g/h"]);
+        let tree = source.plan(&[("/a", "/")], |request| {
+            request.exclude_sources = vec!["/a/e/f/y".to_owned()];
+        });
+        let top = tree.unwrap().top;
+        assert!(matches!(top.children.get(OsStr::new("d")), Some(Node::Whole(_))));
+        assert!(matches!(top.children.get(OsStr::new("e")), Some(Node::Directory(_))));
+        assert!(matches!(top.children.get(OsStr::new("g")), Some(Node::Whole(_))));
+    }
+}
