@@ -33,13 +33,21 @@ pub(super) fn make(ctx: &Ctx, spec: &Spec, target: &dyn Disk) -> Result<()> {
         if is_file && is_ext(spec) {
             return in_place(ctx, spec, target, &work, &path, offset);
         }
-        let is_mounted = needs_mount(ctx, spec)?;
         let may_attach = spec.is_offline != Some(true) && program::is_root();
+        let must_mount = needs_mount(ctx, spec)? && !is_dispensable(spec);
+        let is_mounted = must_mount || needs_mount(ctx, spec)? || is_crude(ctx, spec)?;
         if may_attach && (is_mounted || !is_file) {
-            match attach(target, &path, offset, spec.sector_size) {
-                Ok((device, _lock)) => return on_device(ctx, spec, &work, &device, is_mounted),
-                Err(err) if is_mounted && !is_dispensable(spec) => return Err(err),
-                Err(err) => log::debug!("{err}; making the file system in a file."),
+            let made =
+                attach(target, &path, offset, spec.sector_size).and_then(|(device, lock)| {
+                    let made = on_device(ctx, spec, &work, &device, is_mounted);
+                    drop(lock);
+                    made
+                });
+            match made {
+                Err(err) if !must_mount && is_unknown(&err) => {
+                    log::debug!("{err}; making the file system in a file.");
+                }
+                result => return result,
             }
         }
     }
@@ -328,6 +336,21 @@ fn is_ext(spec: &Spec) -> bool {
 /// True if files can get in only where the new file system is mounted.
 pub(super) fn needs_mount(ctx: &Ctx, spec: &Spec) -> Result<bool> {
     Ok(spec.tree.is_some() && !takes_directory(ctx, spec)?)
+}
+
+/// True if the program takes a directory, but loses much of what is in it: hard links, holes, and
+/// owner, mode and attributes of the directory itself.
+fn is_crude(ctx: &Ctx, spec: &Spec) -> Result<bool> {
+    Ok(spec.file_system == "btrfs"
+        && spec.tree.is_some()
+        && !program::help(ctx, spec)?.contains("--subvol"))
+}
+
+/// True if the kernel does not let us, or knows no loop devices or file systems of this kind.
+fn is_unknown(err: &Error) -> bool {
+    use rustix::io::Errno;
+    let errnos = [Errno::NODEV, Errno::NOENT, Errno::NXIO, Errno::PERM, Errno::ACCESS];
+    errnos.iter().any(|errno| err.errno() == Some(errno.raw_os_error()))
 }
 
 /// True if a file system is as good without what is to be put in: attributes for a check that is
