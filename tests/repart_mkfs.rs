@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::print_stdout,
     missing_docs,
     reason = "a failed look-up is a failed test"
 )]
@@ -95,7 +96,7 @@ fn image(dir: &Path, spec: &Spec) -> slipway::error::Result<PathBuf> {
     let file = fs::File::create(&path).unwrap();
     file.set_len(OFFSET + SIZE + OFFSET).unwrap();
     for at in (0..OFFSET + SIZE + OFFSET).step_by(1 << 20) {
-        if at < 16 << 20 || at >= OFFSET + SIZE {
+        if !(16 << 20..OFFSET + SIZE).contains(&at) {
             file.write_all_at(&[0xaa; 1 << 20], at).unwrap();
         }
     }
