@@ -192,7 +192,8 @@ fn fat_settings<'a>(ctx: &Ctx, spec: &'a Spec) -> vfat::Settings<'a> {
 /// What FAT can hold of a tree.
 fn fat_items(ctx: &Ctx, spec: &Spec, entries: &[walk::Entry]) -> Vec<vfat::Item> {
     let now = seconds(spec.epoch(ctx));
-    // As mtools has it: the epoch of a reproducible image is the time of everything.
+    // As the peer has it: nothing in a reproducible image is younger than its epoch, and
+    // directories have that.
     // DIFFERS: without one, directories have their times, too, and not that of their copying.
     let is_level = spec.tree.as_ref().is_some_and(|tree| tree.epoch.is_some());
     let item = |entry: &walk::Entry| {
@@ -200,7 +201,11 @@ fn fat_items(ctx: &Ctx, spec: &Spec, entries: &[walk::Entry]) -> Vec<vfat::Item>
             (walk::Kind::File(len), Some((path, _))) => Some((path.clone(), *len)),
             _ => None,
         };
-        let modified = if is_level { now } else { entry.modified(now) };
+        let modified = match entry.kind {
+            walk::Kind::Directory if is_level => now,
+            _ if is_level => entry.modified(now).min(now),
+            _ => entry.modified(now),
+        };
         vfat::Item { path: entry.path.clone(), source, modified }
     };
     // The root directory has neither a name nor times.
