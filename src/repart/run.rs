@@ -127,6 +127,9 @@ fn finish(
     let before: Vec<Partition> =
         plan.partitions.iter().filter_map(|partition| partition.existing.clone()).collect();
     watchers.sink.planned(plan, &before, &outcome(plan, &Applied::planned(plan)))?;
+    if options.splits {
+        split::check(ctx, plan)?;
+    }
     let applied = apply::apply(ctx, plan, target, options, watchers.observer)?;
     let mut result = outcome(plan, &applied);
     if !options.is_dry_run {

@@ -45,23 +45,25 @@ fn name(ctx: &Ctx, plan: &Plan, partition: &PartitionPlan, uuid: Uuid) -> Result
 /// Two are the same; a name cannot be resolved.
 pub fn paths(ctx: &Ctx, plan: &Plan, applied: &Applied) -> Result<Vec<Option<PathBuf>>> {
     let mut paths = Vec::with_capacity(plan.partitions.len());
-    let mut seen: Vec<(String, &PartitionPlan)> = Vec::new();
+    let mut seen: Vec<(PathBuf, &PartitionPlan)> = Vec::new();
     for (index, partition) in plan.partitions.iter().enumerate() {
         let uuid = applied.partitions.get(index).map_or(partition.uuid, |made| made.uuid);
         let Some(name) = name(ctx, plan, partition, uuid)? else {
             paths.push(None);
             continue;
         };
-        if let Some((_, other)) = seen.iter().find(|(other, _)| *other == name) {
+        let path = plan.disk.path.with_file_name(&name);
+        if let Some((_, other)) = seen.iter().find(|(other, _)| *other == path) {
             return Err(Error::new(format!(
-                "{} and {} have the same resolved split name \"{name}\", refusing.",
+                "{} and {} have the same resolved split name \"{}\", refusing.",
                 shown(other),
-                shown(partition)
+                shown(partition),
+                path.display()
             ))
             .with_errno(rustix::io::Errno::NOTUNIQ.raw_os_error()));
         }
-        paths.push(Some(plan.disk.path.with_file_name(&name)));
-        seen.push((name, partition));
+        paths.push(Some(path.clone()));
+        seen.push((path, partition));
     }
     Ok(paths)
 }
