@@ -134,7 +134,9 @@ def main():
         enter = ["chroot", str(peer)] if peer else []
         if peer:
             # run.sh gave us a mount namespace of our own: these vanish with it.
-            for name in ("proc", "dev"):
+            # Who makes a namespace of its own there wants the root to be a mount point.
+            subprocess.run(["mount", "--bind", str(peer), str(peer)], check=True)
+            for name in ("proc", "dev", "sys"):
                 subprocess.run(["mount", "--rbind", f"/{name}", str(peer / name)], check=True)
         bench(work, inside, enter, bool(peer))
     finally:

@@ -3,7 +3,8 @@
 Two images. One of 8 GiB, almost all of it a hole: what planning, tables and mkfs take. One of 4 GiB
 whose file system is populated and protected by Verity: what copying and hashing take. Both
 programs run the same mkfs tools, those in the peer's root directory. Environment: REPART_MIB
-(3584) is the size of the tree.
+(3584) is the size of the tree, REPART_OFFLINE (auto) what both are told by --offline=,
+REPART_FORMAT (ext4) the file system of the populated one.
 """
 
 import hashlib
@@ -14,6 +15,9 @@ import shutil
 from rows import RUNS, row, wanted
 
 MIB = int(os.environ.get("REPART_MIB", "3584"))
+# As the peer works by itself: with loop devices and mounts where it may have them.
+OFFLINE = os.environ.get("REPART_OFFLINE", "auto")
+FORMAT = os.environ.get("REPART_FORMAT", "ext4")
 SEED = "0123456789abcdef0123456789abcdef"
 
 SPARSE = {
@@ -24,7 +28,7 @@ SPARSE = {
 }
 
 VERITY = {
-    "10-root.conf": "[Partition]\nType=root\nFormat=ext4\nCopyFiles=/\nVerity=data\n"
+    "10-root.conf": "[Partition]\nType=root\nFormat={format}\nCopyFiles=/\nVerity=data\n"
                     "VerityMatchKey=root\nSizeMinBytes={data}M\nSizeMaxBytes={data}M\n",
     "20-root-verity.conf": "[Partition]\nType=root-verity\nVerity=hash\nVerityMatchKey=root\n"
                            "SizeMinBytes={hash}M\nSizeMaxBytes={hash}M\n",
@@ -84,7 +88,7 @@ def bench(work, inside, enter, has_peer, measure):
     def arguments(directory, size, *more):
         def words(image):
             return [f"--definitions={inside / directory}", f"--seed={SEED}", "--empty=create",
-                    f"--size={size}", "--offline=yes", "--dry-run=no", "--pretty=no",
+                    f"--size={size}", f"--offline={OFFLINE}", "--dry-run=no", "--pretty=no",
                     *more, str(inside / image)]
         return words
 
@@ -95,7 +99,7 @@ def bench(work, inside, enter, has_peer, measure):
         tree = work / "tree"
         make_tree(tree)
         data = MIB + 384
-        write(work / "verity.d", VERITY, data=data, hash=64)
+        write(work / "verity.d", VERITY, format=FORMAT, data=data, hash=64)
         size = f"{data + 64 + 8}M"
         source = f"--copy-source={inside / 'tree'}"
         compare(names[1], work, programs, arguments("verity.d", size, source), measure)
