@@ -35,6 +35,8 @@ mod unpack;
 mod userdata;
 #[path = "targets/varlink.rs"]
 mod varlink;
+#[path = "targets/verity.rs"]
+mod verity;
 
 /// One parser under attack.
 pub struct Target {
@@ -50,6 +52,12 @@ pub struct Target {
 
 /// All targets, sorted.
 pub const TARGETS: &[Target] = &[
+    Target {
+        name: "certificate",
+        run: verity::certificate,
+        seeds: verity::certificate_seeds,
+        words: &["-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----", "\n"],
+    },
     Target {
         name: "fat",
         run: fat::run,
@@ -123,6 +131,12 @@ pub const TARGETS: &[Target] = &[
         run: varlink::message,
         seeds: varlink::message_seeds,
         words: varlink::MESSAGE_WORDS,
+    },
+    Target {
+        name: "verity",
+        run: verity::superblock,
+        seeds: verity::superblock_seeds,
+        words: &["verity", "sha256"],
     },
     Target {
         name: "version",
