@@ -160,28 +160,35 @@ fn picture_of_the_disk_as_it_is_comes_first_on_a_terminal() {
         "args": ["--definitions=one", seed, "--empty=allow", "--dry-run=no", "a.raw"]
     });
     assert_eq!(run(top, &made).0, 0);
-    let line = format!(
-        "stty cols 42; NO_COLOR=1 {SLIPWAY} repart --definitions=two {seed} a.raw 2>/dev/null"
-    );
-    let output = Command::new("script")
-        .args(["-qec", &line, "/dev/null"])
-        .current_dir(top)
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap().replace('\r', "");
-    let pictures = text.split_once("\n\n").unwrap().1;
+    let pictures = |options: &str| {
+        let line = format!(
+            "stty cols 42; NO_COLOR=1 {SLIPWAY} repart --definitions=two {seed} {options} a.raw \
+             2>/dev/null"
+        );
+        let output = Command::new("script")
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(top)
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap().replace('\r', "");
+        text.split_once("\n\n").unwrap().1.to_owned()
+    };
+    let now = " Now:\n ▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░\n \
+               └─ root-x86-64                          \n";
     assert_eq!(
-        pictures,
-        " Now:\n ▒▒▒▒▒▒░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░\n └─ root-x86-64                          \n\
-         \n Then:\n ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒░\n │     └─ 2.conf                         \n \
-         └─ 1.conf                               \n\n"
+        pictures(""),
+        format!(
+            "{now}\n Then:\n ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒░\n │     \
+             └─ 2.conf                         \n └─ 1.conf                               \n\n"
+        )
     );
+    // What is about to be lost is shown, too.
+    let forced = pictures("--empty=force");
+    assert!(forced.starts_with(now), "{forced}");
 }
 
-/// Mount points and encrypted volumes of all kinds, as 262.1 writes them into fstab; only blanks
-/// are escaped.
 #[test]
 fn fstab_is_that_of_262() {
     let top = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use super::target::{self, Target};
 use super::{definitions, eltorito, fstab, sources, split};
 use crate::conf::specifier;
 use crate::ctx::Ctx;
-use crate::disk::HostDisks;
+use crate::disk::{self, HostDisks};
 use crate::error::{Error, Result};
 use crate::format::gpt::Partition;
 
@@ -124,9 +124,7 @@ fn finish(
         }
         None => None,
     };
-    let before: Vec<Partition> =
-        plan.partitions.iter().filter_map(|partition| partition.existing.clone()).collect();
-    watchers.sink.planned(plan, &before, &outcome(plan, &Applied::planned(plan)))?;
+    watchers.sink.planned(plan, &before(plan, target), &outcome(plan, &Applied::planned(plan)))?;
     if options.splits {
         split::check(ctx, plan)?;
     }
@@ -148,6 +146,15 @@ fn finish(
         tables.finish(ctx, plan, options, &result.volume_keys)?;
     }
     watchers.sink.done(plan, &result)
+}
+
+/// The partitions that are on the disk now, also those that are lost with their table.
+fn before(plan: &Plan, target: &Target) -> Vec<Partition> {
+    if !plan.disk.is_from_scratch {
+        return plan.partitions.iter().filter_map(|one| one.existing.clone()).collect();
+    }
+    let table = disk::table::read(&*target.disk, &target.path);
+    table.map(|loaded| loaded.table.partitions().collect()).unwrap_or_default()
 }
 
 /// What is shown of a result.
