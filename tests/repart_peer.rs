@@ -669,6 +669,13 @@ fn is_known(theirs: &Seen, ours: &Seen) -> Option<&'static str> {
     if theirs.status == Some(134) || theirs.status.is_none() {
         return Some("the peer aborts");
     }
+    if theirs.stderr.contains("Failed to update partition: Numerical result out of range") {
+        return Some("the peer cannot use the last bytes that it has planned with");
+    }
+    let is_random = |seen: &Seen| seen.stderr.contains("reverting to randomized UUID");
+    if is_random(theirs) && is_random(ours) {
+        return Some("a UUID is random");
+    }
     let has_clash = |seen: &Seen| seen.stderr.contains("have the same resolved split name");
     if theirs.status == ours.status && has_clash(theirs) && has_clash(ours) {
         return Some("the peer finds clashing split names after it has written the disk");

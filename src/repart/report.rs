@@ -87,18 +87,20 @@ fn type_name(type_uuid: Uuid) -> String {
 }
 
 /// What the partitions are called, in the order of the plan. COMPAT(262): one that belongs to no
-/// definition and has no label is shown with the one it would get, and does not get it.
+/// definition and has no label is shown with the one it would get, and does not get it; it counts
+/// as nameless for the others.
 fn labels(plan: &Plan) -> Vec<String> {
-    let mut labels: Vec<String> = Vec::with_capacity(plan.partitions.len());
-    for partition in &plan.partitions {
-        let is_nameless = partition.definition.is_none() && partition.label.is_empty();
-        labels.push(if is_nameless {
-            identity::label(partition.type_uuid, &|label| labels.iter().any(|one| one == label))
-        } else {
-            partition.label.clone()
-        });
-    }
-    labels
+    let shown = |partition: &PartitionPlan| {
+        if partition.definition.is_some() || !partition.label.is_empty() {
+            return partition.label.clone();
+        }
+        let is_earlier =
+            |other: &&PartitionPlan| other.definition.is_some() || other.number < partition.number;
+        identity::label(partition.type_uuid, &|label| {
+            plan.partitions.iter().filter(is_earlier).any(|other| other.label == label)
+        })
+    };
+    plan.partitions.iter().map(shown).collect()
 }
 
 /// The label at a position; a dash for none.

@@ -140,7 +140,9 @@ fn finish(
     if options.splits {
         split::write(ctx, plan, &applied, &*target.disk)?;
         let paths = split::paths(ctx, plan, &applied)?.into_iter().enumerate();
-        result.split_paths = Some(paths.filter_map(|(index, path)| Some((index, path?))).collect());
+        let paths: std::collections::BTreeMap<_, _> =
+            paths.filter_map(|(index, path)| Some((index, path?))).collect();
+        result.split_paths = Some(paths).filter(|paths| !paths.is_empty());
     }
     if !options.is_dry_run {
         tables.finish(ctx, plan, options, &result.volume_keys)?;
