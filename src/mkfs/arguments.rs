@@ -92,7 +92,8 @@ impl Job<'_> {
             let level = level.unwrap_or_default();
             words.say(&["--compress", &format!("{}{level}", compression.algorithm)]);
         }
-        words.say(&[&format!("--sectorsize={}", self.spec.sector_size)]);
+        // btrfs knows no smaller ones.
+        words.say(&[&format!("--sectorsize={}", self.spec.sector_size.max(4096))]);
     }
 
     fn subvolumes(&self, words: &mut Words) {
