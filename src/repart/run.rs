@@ -70,7 +70,7 @@ pub fn run(ctx: &Ctx, options: &Options, watchers: Watchers<'_>) -> Result<Endin
             return Ok(Ending::CanReset(apply::can_factory_reset(target, &definitions)));
         }
         if target::wants_factory_reset(ctx, options)? {
-            apply::factory_reset(ctx, target, &definitions, options, observer)?;
+            apply::factory_reset(ctx, target, &definitions, options)?;
             let disk = DiskFacts::of(target, options);
             draft = Draft::new(Inputs { definitions, disk, seed: draft.plan.seed, options });
         }

@@ -45,6 +45,9 @@ pub struct Target {
     pub is_from_scratch: bool,
     /// The image file is new.
     pub is_created: bool,
+    /// Numbers of the partitions that a factory reset takes away: `table` has them no more, the
+    /// disk still does.
+    pub removed: Vec<u32>,
     /// A block device, not a file.
     pub is_device: bool,
     /// Size in bytes before it grew.
@@ -115,6 +118,7 @@ pub fn open(ctx: &Ctx, options: &Options) -> Result<Target> {
         table: None,
         is_from_scratch: false,
         is_created,
+        removed: Vec::new(),
         is_device,
         old_size: size,
         size,

@@ -100,6 +100,10 @@ pub fn apply(
     let mut untouched = Applied::planned(plan);
     let has_grown = target.size != target.old_size && !target.is_from_scratch;
     if !plan.is_change() {
+        if !target.removed.is_empty() {
+            reset::carry_out(ctx, target, observer)?;
+            untouched.is_written = true;
+        }
         log::info!("No changes.");
         if let Some(table) = target.table.as_ref().filter(|_| has_grown && !options.is_dry_run) {
             let table = table.clone();
@@ -121,6 +125,7 @@ pub fn apply(
     let is_blank = target.is_created;
     let medium = Medium { disk: &*target.disk, table: &table, is_blank };
     let contents = check::all(ctx, plan, &medium, options)?;
+    reset::carry_out(ctx, target, observer)?;
     target.begin();
     let medium = Medium { disk: &*target.disk, table: &table, is_blank };
     let job = Job { ctx, plan, medium: &medium, options, observer };

@@ -31,45 +31,65 @@ pub fn can_factory_reset(target: &Target, definitions: &[Definition]) -> bool {
     !marked(target, definitions).is_empty()
 }
 
-/// Deletes the partitions that are marked for it from the table, on the disk as well as in
-/// `target`; the run that follows makes them anew. `definitions` are those that are not left out.
-/// How many were deleted is returned.
+/// Takes the partitions that are marked for it out of the table of `target`, so that what follows is
+/// planned without them. On the disk they stay until [`super::apply`] begins: whatever is refused
+/// until then is refused with everything in its place. `definitions` are those that are not left
+/// out. How many will be deleted is returned.
 ///
-/// DIFFERS: the peer deletes mounted partitions, too, and discards what is in them.
+/// DIFFERS: the peer deletes first and finds out later what it cannot make anew; it deletes mounted
+/// partitions, too, and discards what is in them.
 ///
 /// # Errors
 ///
-/// One of them is in use, in which case nothing has changed; or the table cannot be written.
+/// One of them is in use.
 pub fn factory_reset(
     ctx: &Ctx,
     target: &mut Target,
     definitions: &[Definition],
     options: &Options,
-    observer: &dyn Observer,
 ) -> Result<usize> {
     if options.is_dry_run {
         log::info!(target: NOTICE, "Refusing to factory reset, please re-run with --dry-run=no.");
         return Ok(0);
     }
-    log::info!("Applying factory reset.");
     let marked = marked(target, definitions);
     let Some(mut table) = target.table.clone().filter(|_| !marked.is_empty()) else {
+        log::info!("Applying factory reset.");
         log::info!("Factory reset requested, but no partitions to delete found.");
         return Ok(0);
     };
     let lost: Vec<_> = marked.iter().filter_map(|partition| table.extent(partition)).collect();
     check::refuse_users(ctx, target, &lost)?;
     for partition in &marked {
-        let number = partition.number;
+        table.remove(partition.number).context(|| failed(partition.number))?;
+        target.removed.push(partition.number);
+    }
+    target.table = Some(table);
+    Ok(marked.len())
+}
+
+/// Does on the disk what [`factory_reset`] has done to the table.
+///
+/// # Errors
+///
+/// The kernel keeps one of the partitions, or the table cannot be written.
+pub(super) fn carry_out(ctx: &Ctx, target: &mut Target, observer: &dyn Observer) -> Result<()> {
+    let Some(table) = target.table.clone().filter(|_| !target.removed.is_empty()) else {
+        return Ok(());
+    };
+    log::info!("Applying factory reset.");
+    let removed = std::mem::take(&mut target.removed);
+    for number in &removed {
         log::info!("Removing partition {} for factory reset.", number.saturating_sub(1));
-        let failed = || format!("Failed to remove partition {}", number.saturating_sub(1));
-        table.remove(number).context(failed)?;
-        wipe::retry(ctx, &|| target.disk.remove_partition(number)).context(failed)?;
+        wipe::retry(ctx, &|| target.disk.remove_partition(*number)).context(|| failed(*number))?;
     }
     observer.phase(Phase::WritingTable, None, None);
     target.begin();
     disk::table::write(&*target.disk, &target.path, &table)?;
-    target.table = Some(table);
-    log::info!("Successfully deleted {} partitions.", marked.len());
-    Ok(marked.len())
+    log::info!("Successfully deleted {} partitions.", removed.len());
+    Ok(())
+}
+
+fn failed(number: u32) -> String {
+    format!("Failed to remove partition {}", number.saturating_sub(1))
 }
