@@ -170,8 +170,11 @@ fn recorded_definitions_are_told_and_refused_alike() {
     assert!(faults.is_empty(), "{} differ:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// Names and texts of files, exit code, messages.
+type Bad = (Vec<(String, String)>, i32, Vec<String>);
+
 /// The groups of `bad.txt`: files, exit status, messages.
-fn bad() -> Vec<(Vec<(String, String)>, i32, Vec<String>)> {
+fn bad() -> Vec<Bad> {
     let text = fs::read_to_string(vectors().join("40-bad-config/bad.txt")).unwrap();
     let mut groups = Vec::new();
     for group in format!("\n{text}").split("\n--- ").skip(1) {
