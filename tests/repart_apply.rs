@@ -16,7 +16,7 @@
 #[path = "common/power.rs"]
 mod power;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,14 @@ use std::sync::Mutex;
 
 use power::{Dice, Image, SimDisks};
 use slipway::ctx::Ctx;
-use slipway::disk::{Access, Disk, Disks as _, Lock, table};
+use slipway::disk::{Access, Disk, Disks as _, FileDisk, Lock, in_use, table};
 use slipway::error::Result;
 use slipway::format::gpt::{Partition, Step, Table, types};
 use slipway::repart::apply::{self, Applied, Medium, Observer, Phase, Unobserved};
 use slipway::repart::model::{Device, Empty, ImageSize, Options, Plan};
 use slipway::repart::planner::{self, DiskFacts, Draft, Inputs, Measure};
-use slipway::repart::{definitions, minimise, sources, split, target};
+use slipway::repart::report::{Outcome, Sink};
+use slipway::repart::{definitions, minimise, run, sources, split, target};
 use uuid::Uuid;
 
 const MIB: u64 = 1 << 20;
@@ -852,6 +853,19 @@ fn a_grown_image_gets_its_backup_table_even_if_nothing_else_changes() {
     assert!(!applied.is_written);
 }
 
+/// Nobody looks.
+struct Unseen;
+
+impl Sink for Unseen {
+    fn planned(&self, _: &Plan, _: &[Partition], _: &Outcome) -> Result<()> {
+        Ok(())
+    }
+
+    fn done(&self, _: &Plan, _: &Outcome) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// A loop device that goes with this.
 struct Loop(PathBuf);
 
@@ -918,6 +932,53 @@ fn a_disk_that_the_kernel_knows_is_partitioned_again_and_its_nodes_follow() {
         assert!(applied.is_written);
         assert_eq!(nodes(&device.0), sizes(&plan));
     }
+}
+
+#[test]
+fn a_disk_of_which_somebody_has_a_partition_open_keeps_all_its_nodes() {
+    const NAME: &str = "a_disk_of_which_somebody_has_a_partition_open_keeps_all_its_nodes";
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP {NAME}: loop devices need root");
+        return;
+    }
+    let mut world = world(&[
+        ("10-a", "Type=root\nFactoryReset=yes\nSizeMinBytes=2M\n"),
+        ("20-b", "Type=user-home\nFactoryReset=yes\nSizeMinBytes=2M\n"),
+    ]);
+    let image = world.dir.path().join("disk.raw");
+    let before = disk_before(512).bytes();
+    fs::write(&image, &before).unwrap();
+    let Some(device) = attached(&image) else {
+        println!("SKIP {NAME}: there are no loop devices");
+        return;
+    };
+    let disk = FileDisk::open(&device.0, Access::Read).unwrap();
+    if nodes(&device.0).is_empty() {
+        // Kernels need not look for partitions themselves.
+        for partition in slipway::disk::table::read(&disk, &device.0).unwrap().table.partitions() {
+            let (start, end) = (partition.first_lba * 512, (partition.last_lba + 1) * 512);
+            disk.add_partition(partition.number, start, end - start).unwrap();
+        }
+    }
+    let all = [(1, 2 * MIB), (3, 2 * MIB)];
+    assert_eq!(nodes(&device.0), all);
+    let last = format!("{}p3", device.0.display());
+    let Ok(_held) = File::open(&last) else {
+        println!("SKIP {NAME}: there is no {last}");
+        return;
+    };
+    for is_reset in [false, true] {
+        world.options.empty = if is_reset { Empty::Refuse } else { Empty::Force };
+        world.options.factory_reset = Some(is_reset);
+        world.options.device = Device::Path(device.0.clone());
+        let watchers = run::Watchers { sink: &Unseen, observer: &Unobserved };
+        let err = run::run(&world.ctx, &world.options, watchers).unwrap_err();
+        assert_eq!(err.errno(), Some(16), "{err}");
+        assert_eq!(nodes(&device.0), all);
+    }
+    assert!(fs::read(&image).unwrap() == before);
+    in_use::forget_partitions(&world.ctx, &disk, &device.0, &|number| number == 1).unwrap();
+    assert_eq!(nodes(&device.0), all[1..]);
 }
 
 #[test]

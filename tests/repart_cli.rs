@@ -10,7 +10,9 @@
 )]
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -339,4 +341,96 @@ fn options_for_a_tpm_are_taken_and_only_a_definition_that_needs_one_is_refused()
     assert_eq!(exit, 1);
     assert!(stderr.to_lowercase().contains("tpm"), "{stderr}");
     assert!(!top.join("b.raw").exists());
+}
+
+/// What a directory holds, sorted.
+fn names(dir: &Path) -> Vec<String> {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| name(entry).into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A run that makes an image, in a directory of its own.
+fn creating(top: &Path) -> Command {
+    let mut command = Command::new(SLIPWAY);
+    command.arg("systemd-repart").current_dir(top).stdin(Stdio::null());
+    command.env("TMPDIR", top.join("tmp")).env("LC_ALL", "C.UTF-8");
+    command.args(["--dry-run=no", "--empty=create", "--size=64M", "--seed=random"]);
+    command.args(["--offline=yes", "--definitions=defs", "disk.raw"]);
+    command
+}
+
+#[test]
+fn a_run_that_is_interrupted_leaves_nothing_behind() {
+    for (signal, number) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path();
+        write(top, "tmp/other", "");
+        write(top, "defs/10.conf", "[Partition]\nType=root\nFormat=squashfs\nCopyFiles=/defs:/\n");
+        // One that is at it when the signal comes: this says so, and waits for what never comes.
+        write(
+            top,
+            "bin/mksquashfs",
+            "#!/bin/sh\ncase $1 in -*) exit 0;; esac\necho at it >&2\nread -r line <fifo\n",
+        );
+        fs::set_permissions(top.join("bin/mksquashfs"), fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(Command::new("mkfifo").arg(top.join("fifo")).status().unwrap().success());
+        let mut command = creating(top);
+        command.arg("--copy-source=.").env("PATH", format!("{}/bin:/usr/bin:/bin", top.display()));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("at it")));
+        assert_eq!(names(top), ["bin", "defs", "disk.raw", "fifo", "tmp"]);
+        assert_eq!(names(&top.join("tmp")).len(), 2);
+        let kill =
+            Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+        assert!(kill.unwrap().success());
+        let status = child.wait().unwrap();
+        // Lets go of the program.
+        fs::write(top.join("fifo"), "\n").unwrap();
+        assert_eq!(status.signal(), Some(number));
+        assert_eq!(names(top), ["bin", "defs", "fifo", "tmp"]);
+        assert_eq!(names(&top.join("tmp")), ["other"]);
+    }
+}
+
+#[test]
+fn a_run_that_nobody_listens_to_ends_in_good_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path();
+    write(top, "tmp/other", "");
+    write(top, "defs/10.conf", "[Partition]\nType=root\n");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = creating(top);
+    let status = command.arg("--pretty=yes").stdout(writer).stderr(Stdio::null()).status().unwrap();
+    assert_eq!(status.signal(), None);
+    // The plan could not be shown, so it was not carried out.
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(names(top), ["defs", "tmp"]);
+}
+
+#[test]
+fn an_fstab_for_a_disk_that_is_refused_does_not_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path();
+    write(
+        top,
+        "defs/10.conf",
+        "[Partition]\nType=root\nFormat=ext4\nMountPoint=/\nSizeMinBytes=1G\n",
+    );
+    write(top, "tmp/etc/old", "# mine\n");
+    for (name, append) in [("new", "no"), ("old", "auto"), ("old", "replace")] {
+        let mut command = creating(top);
+        command.arg(format!("--generate-fstab=/etc/{name}"));
+        command.arg(format!("--append-fstab={append}")).arg("--copy-source=tmp");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("Can't fit requested partitions"), "{told}");
+        assert_eq!(names(&top.join("tmp/etc")), ["old"]);
+        assert_eq!(fs::read_to_string(top.join("tmp/etc/old")).unwrap(), "# mine\n");
+    }
 }

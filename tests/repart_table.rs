@@ -272,11 +272,12 @@ fn the_kernel_learns_of_single_partitions_before_there_is_a_table() {
         disk.resize_partition(1, MIB, 12 * MIB).unwrap();
         assert_eq!(device.kernel()[0], (1, MIB..13 * MIB));
         let ctx = Ctx::host([]);
-        let err = in_use::forget_partitions(&ctx, &disk, Path::new(&device.node)).unwrap_err();
+        let err =
+            in_use::forget_partitions(&ctx, &disk, Path::new(&device.node), &|_| true).unwrap_err();
         assert_eq!(err.errno(), Some(16), "{err}");
         assert_eq!(device.kernel().len(), 2);
         drop(held);
-        in_use::forget_partitions(&ctx, &disk, Path::new(&device.node)).unwrap();
+        in_use::forget_partitions(&ctx, &disk, Path::new(&device.node), &|_| true).unwrap();
         assert_eq!(device.kernel(), []);
         disk.remove_partition(1).unwrap();
     }

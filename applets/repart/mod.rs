@@ -21,10 +21,12 @@ mod value;
 use ::slipway::disk::Access;
 use ::slipway::disk::dissect::mounted::{self, MountedImage};
 use ::slipway::error::{Error, Result};
+use ::slipway::fs::undo;
 use ::slipway::notify::Notifier;
 use ::slipway::repart::initrd;
 use ::slipway::repart::model::Options;
 use ::slipway::repart::run::{self, Ending, Watchers};
+use ::slipway::sys::signal;
 
 use self::args::Args;
 use self::screen::{Screen, Teller};
@@ -67,6 +69,7 @@ fn run(app: &mut App) -> Result<u8> {
         return devices::list(app);
     }
     let mut options = options::of(&args)?;
+    end_in_good_order(&options);
     let mut mounted = None;
     enter(app, &args, &mut options, &mut mounted)?;
     let result = partition(app, &args, &options);
@@ -74,6 +77,16 @@ fn run(app: &mut App) -> Result<u8> {
     Notifier::from_ctx(&app.ctx).exit_status(status);
     drop(mounted);
     result
+}
+
+/// Nothing is left behind where somebody ends the run: by a signal, or by not reading what it says.
+fn end_in_good_order(options: &Options) {
+    if let Err(err) = signal::before_end(undo::undo_all) {
+        log::debug!("Cannot wait for signals: {err}");
+    }
+    if !options.is_dry_run {
+        signal::set_pipe_ends_process(false);
+    }
 }
 
 /// Makes the tree of `--root=` or `--image=` the one to work on.

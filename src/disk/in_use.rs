@@ -119,17 +119,23 @@ pub fn kernel_partitions(ctx: &Ctx, path: &Path) -> Result<Vec<KernelPartition>>
     partitions_in(&ctx.sys(format!("dev/block/{major}:{minor}")))
 }
 
-/// Takes the nodes of all partitions of a disk away. All or none: where one is in use, those that
+/// Takes the nodes of those partitions of a disk away whose numbers are meant. All or none: where one is in use, those that
 /// are gone already are put back.
 ///
 /// # Errors
 ///
 /// `EBUSY` where one is in use; sysfs cannot be read.
-pub fn forget_partitions(ctx: &Ctx, disk: &dyn Disk, path: &Path) -> Result<()> {
+pub fn forget_partitions(
+    ctx: &Ctx,
+    disk: &dyn Disk,
+    path: &Path,
+    is_meant: &dyn Fn(u32) -> bool,
+) -> Result<()> {
     if !disk.has_partition_nodes() {
         return Ok(());
     }
-    let partitions = kernel_partitions(ctx, path)?;
+    let mut partitions = kernel_partitions(ctx, path)?;
+    partitions.retain(|partition| is_meant(partition.number));
     for (index, partition) in partitions.iter().enumerate() {
         let Err(err) = disk.remove_partition(partition.number) else { continue };
         for gone in partitions.iter().take(index) {

@@ -7,6 +7,7 @@
 
 mod copy;
 mod remove;
+pub mod undo;
 
 use std::ffi::OsStr;
 use std::fmt;

@@ -21,6 +21,7 @@ use crate::disk::copy::{self, Source};
 use crate::disk::{Disk, Lock};
 use crate::error::{Context as _, Error, Result};
 use crate::fs::Files;
+use crate::fs::undo::Undo;
 use crate::sys::fs;
 use crate::sys::loopdev::{self, LoopDevice, Part};
 use crate::sys::mount::{self, Mounts};
@@ -296,19 +297,15 @@ fn ext_root(ctx: &Ctx, tree: &Tree, work: &Work, place: Place<'_>) -> Result<()>
 /// A private directory that goes with its value.
 pub(super) struct Work {
     pub(super) path: PathBuf,
+    _undo: Undo,
 }
 
 impl Work {
     pub(super) fn new(ctx: &Ctx) -> Result<Self> {
         let path = super::temporary_path(ctx);
         make_private(&path)?;
-        Ok(Self { path })
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = remove(&self.path);
+        let undo = Undo::remove(path.clone());
+        Ok(Self { path, _undo: undo })
     }
 }
 

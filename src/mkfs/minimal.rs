@@ -13,6 +13,7 @@ use super::{Spec, build, check, fat_items, fat_settings, temporary_path, vfat, w
 use crate::ctx::Ctx;
 use crate::disk::{Access, FileDisk};
 use crate::error::{Context as _, Error, Result};
+use crate::fs::undo::Undo;
 use crate::sys::fs;
 
 /// Room in the file system that is measured, in bytes; its file is all holes.
@@ -42,6 +43,7 @@ pub struct Minimal {
     path: PathBuf,
     /// How large it is, in bytes.
     pub size: u64,
+    _undo: Undo,
 }
 
 impl Minimal {
@@ -60,12 +62,6 @@ impl Minimal {
     }
 }
 
-impl Drop for Minimal {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 /// Makes a file system as small as its contents allow (`Minimize=`), in a temporary file.
 ///
 /// # Errors
@@ -77,7 +73,8 @@ pub fn make_minimal(ctx: &Ctx, spec: &Spec) -> Result<Minimal> {
     let failed = || format!("Failed to create '{}'", path.display());
     let mut options = OpenOptions::new();
     let file = options.write(true).create_new(true).mode(0o600).open(&path).context(failed)?;
-    let mut minimal = Minimal { path: path.clone(), size: 0 };
+    let undo = Undo::remove(path.clone());
+    let mut minimal = Minimal { path: path.clone(), size: 0, _undo: undo };
     let least = LEAST.iter().find(|row| row.0 == spec.file_system).map_or(GRAIN, |row| row.1);
     let sized = |size: u64, shrinks: bool| -> Result<()> {
         let work = build::Work::new(ctx)?;

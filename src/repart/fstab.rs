@@ -17,6 +17,7 @@ use crate::ctx::Ctx;
 use crate::error::{Context, Error, Result};
 use crate::format::gpt::types;
 use crate::fs::Files;
+use crate::fs::undo::Undo;
 
 const START: &str = "# Start section ↓ of automatically generated fstab by systemd-repart";
 const END: &str = "# End section ↑ of automatically generated fstab by systemd-repart";
@@ -150,6 +151,7 @@ struct File {
 pub struct Tables {
     fstab: Option<File>,
     crypttab: Option<File>,
+    undo: Vec<Undo>,
 }
 
 /// Looks at everything that writing needs, and says what is not going to be written.
@@ -197,6 +199,13 @@ fn wanted(options: &Options, name: &Path, text: Option<String>, key: &str) -> Op
 fn place(ctx: &Ctx, options: &Options, name: &Path) -> PathBuf {
     let root = options.copy_source.as_deref().unwrap_or(ctx.root());
     root.join(name.strip_prefix("/").unwrap_or(name))
+}
+
+fn old_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Err(err) if err.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.context(|| format!("Failed to read '{}'", path.display())).map(Some),
+    }
 }
 
 fn read(path: &Path) -> Result<Option<String>> {
@@ -248,8 +257,23 @@ impl Tables {
     ///
     /// # Errors
     /// One could not be written; it is not there then, or as it was.
-    pub fn write(&self, ctx: &Ctx) -> Result<()> {
-        [&self.fstab, &self.crypttab].into_iter().flatten().try_for_each(|file| file.write(ctx))
+    pub fn write(&mut self, ctx: &Ctx) -> Result<()> {
+        for file in [&self.fstab, &self.crypttab].into_iter().flatten() {
+            let old = if file.replaces { old_bytes(&file.path)? } else { None };
+            file.write(ctx)?;
+            self.undo.push(match old {
+                Some(old) => Undo::restore(file.path.clone(), old),
+                None => Undo::remove(file.path.clone()),
+            });
+        }
+        Ok(())
+    }
+
+    /// The disk that they are for is complete: they stay. Else they go with this.
+    ///
+    /// DIFFERS: the peer leaves them where it then refuses to touch the disk.
+    pub fn keep(&mut self) {
+        self.undo.drain(..).for_each(Undo::keep);
     }
 
     /// Writes crypttab once more, with the keys.

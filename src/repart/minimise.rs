@@ -10,6 +10,7 @@ use crate::crypto::verity;
 use crate::ctx::Ctx;
 use crate::disk::{Access, Disk as _, FileDisk, Window};
 use crate::error::{Context as _, Error, Result};
+use crate::fs::undo::Undo;
 use crate::mkfs;
 use crate::out::human;
 
@@ -24,12 +25,9 @@ pub struct Minimised {
 
 /// A file that is removed with this.
 #[derive(Debug)]
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+struct Temporary {
+    path: PathBuf,
+    _undo: Undo,
 }
 
 /// Makes the contents of all new partitions that are to be as small as they can be. Of the plan,
@@ -134,12 +132,12 @@ fn hash_tree(
     let params = verity_params(plan, index, len)?;
     let size = params.geometry.hash_size().context(failed)?;
     let file = temporary(ctx, size).context(failed)?;
-    let tree = FileDisk::open(&file.0, Access::Write).context(failed)?;
+    let tree = FileDisk::open(&file.path, Access::Write).context(failed)?;
     let root = verity::build(&window, &tree, &params, &|_| {}).context(failed)?;
     tree.sync().context(failed)?;
     let text = human::size(size);
     log::info!("Minimal partition size of verity hash partition {name} is {text}");
-    made.blocks.push((index, blocks(&file.0, size, Some(root))));
+    made.blocks.push((index, blocks(&file.path, size, Some(root))));
     made.hash_trees.push(file);
     Ok(())
 }
@@ -157,7 +155,8 @@ fn temporary(ctx: &Ctx, size: u64) -> std::io::Result<Temporary> {
     let dir = ctx.env_os("TMPDIR").map(Path::new).filter(|dir| dir.is_absolute() && dir.is_dir());
     let path = dir.unwrap_or(Path::new("/var/tmp")).join(name);
     let file = std::fs::File::create_new(&path)?;
-    let temporary = Temporary(path);
+    let undo = Undo::remove(path.clone());
+    let temporary = Temporary { path, _undo: undo };
     file.set_len(size)?;
     Ok(temporary)
 }

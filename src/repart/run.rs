@@ -115,7 +115,7 @@ fn finish(
     watchers: Watchers<'_>,
     target: &mut Target,
     plan: &Plan,
-    tables: fstab::Tables,
+    mut tables: fstab::Tables,
 ) -> Result<()> {
     let boot_header = match &options.el_torito {
         Some(el_torito) => {
@@ -136,6 +136,7 @@ fn finish(
         }
         // The disk is complete: what is wrong with a file beside it does not undo it.
         target.keep();
+        tables.keep();
     }
     if options.splits {
         split::write(ctx, plan, &applied, &*target.disk)?;
@@ -233,7 +234,7 @@ fn prepare(
         }
     }
     draft.identify(&mut || random_uuid(ctx));
-    let tables = fstab::check(ctx, &draft.plan, options)?;
+    let mut tables = fstab::check(ctx, &draft.plan, options)?;
     if !options.is_dry_run {
         // Before file systems are filled: it may be among what goes in.
         tables.write(ctx)?;

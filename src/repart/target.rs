@@ -5,21 +5,20 @@
 
 use std::fs;
 use std::io;
-use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{IFlags, OFlags};
+use rustix::fs::IFlags;
 use rustix::io::Errno;
 use uuid::Uuid;
 
-use super::model::{Device, Empty, ImageSize, Options, Plan};
+use super::model::{Device, Empty, ImageSize, Options};
 use crate::conf::cmdline;
 use crate::ctx::Ctx;
-use crate::disk::{Access, Disk, FileDisk, Lock, backing, in_use};
+use crate::disk::{Access, Disk, FileDisk, Lock, backing};
 use crate::error::{Context as _, Error, Result};
 use crate::format::gpt::{self, FIRST_BYTE, GptError, Table};
 use crate::format::superblock::{self, Label};
+use crate::fs::undo::Undo;
 use crate::log::NOTICE;
 use crate::out::human;
 use crate::sys;
@@ -60,33 +59,8 @@ pub struct Target {
     is_allocated: bool,
     /// Where the hardware wants the first partition, in bytes.
     first_byte: u64,
-    guard: Guard,
+    guard: Option<Undo>,
     _lock: Option<Box<dyn Lock>>,
-}
-
-/// Undoes what opening did.
-struct Guard(Option<Undo>);
-
-enum Undo {
-    /// The file is new.
-    Remove(PathBuf),
-    /// The file had this size.
-    Shrink(PathBuf, u64),
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Best effort on the way out of a failure.
-        match self.0.take() {
-            Some(Undo::Remove(path)) => drop(fs::remove_file(path)),
-            Some(Undo::Shrink(path, size)) => {
-                if let Ok(file) = fs::OpenOptions::new().write(true).open(path) {
-                    let _ = file.set_len(size);
-                }
-            }
-            None => {}
-        }
-    }
 }
 
 /// Opens the target of a run.
@@ -97,7 +71,7 @@ impl Drop for Guard {
 /// cannot be created, opened, locked or read. [`Device::None`] has no target.
 pub fn open(ctx: &Ctx, options: &Options) -> Result<Target> {
     let (path, guard) = find(ctx, options)?;
-    let is_created = guard.0.is_some();
+    let is_created = guard.is_some();
     let access = if options.is_dry_run { Access::Read } else { Access::Write };
     let disk = FileDisk::open(&path, access)
         .context(|| format!("Failed to open device '{}'", path.display()))?;
@@ -140,24 +114,24 @@ pub fn open(ctx: &Ctx, options: &Options) -> Result<Target> {
 }
 
 /// The path of the target; a file that has been created here goes again with the guard.
-fn find(ctx: &Ctx, options: &Options) -> Result<(PathBuf, Guard)> {
+fn find(ctx: &Ctx, options: &Options) -> Result<(PathBuf, Option<Undo>)> {
     let named = match (&options.device, ctx.image()) {
         (Device::Path(path), _) => path.as_path(),
         (Device::Root, Some(image)) => image,
-        (Device::Root, None) => return Ok((root_disk(ctx)?, Guard(None))),
+        (Device::Root, None) => return Ok((root_disk(ctx)?, None)),
         (Device::None, _) => return Err(Error::errno_because("Failed to open device", ENODEV)),
     };
     if options.empty == Empty::Create {
-        return create(named, options.cow).map(|guard| (named.to_path_buf(), guard));
+        return create(named, options.cow).map(|guard| (named.to_path_buf(), Some(guard)));
     }
     let failed =
         || format!("Failed to open file or determine backing device of {}", named.display());
     let metadata = fs::metadata(named).context(failed)?;
     if metadata.is_file() {
-        return Ok((named.canonicalize().context(failed)?, Guard(None)));
+        return Ok((named.canonicalize().context(failed)?, None));
     }
     match backing::disk_of(ctx, named) {
-        Ok(Some(disk)) => Ok((disk, Guard(None))),
+        Ok(Some(disk)) => Ok((disk, None)),
         Ok(None) => Err(Error::errno_because(failed(), ENODEV).with_status(STATUS_NO_ROOT)),
         Err(err) => Err(match err.errno() {
             Some(errno) => Error::errno_because(failed(), errno),
@@ -167,10 +141,10 @@ fn find(ctx: &Ctx, options: &Options) -> Result<(PathBuf, Guard)> {
 }
 
 /// Makes an empty image file.
-fn create(path: &Path, cow: Option<bool>) -> Result<Guard> {
+fn create(path: &Path, cow: Option<bool>) -> Result<Undo> {
     let failed = || format!("Failed to create '{}'", path.display());
     let file = fs::File::create_new(path).context(failed)?;
-    let guard = Guard(Some(Undo::Remove(path.to_path_buf())));
+    let guard = Undo::remove(path.to_path_buf());
     if let Some(cow) = cow {
         // Only some file systems know the flag, and the image is as good without.
         if let Err(err) = sys::fs::set_inode_flag(&file, IFlags::NOCOW, !cow) {
@@ -313,8 +287,8 @@ impl Target {
             return self.start();
         }
         if !self.is_dry_run {
-            if self.guard.0.is_none() {
-                self.guard.0 = Some(Undo::Shrink(self.path.clone(), old));
+            if self.guard.is_none() {
+                self.guard = Some(Undo::shrink(self.path.clone(), old));
             }
             self.disk
                 .grow(size, self.is_allocated)
@@ -337,70 +311,25 @@ impl Target {
         Ok(())
     }
 
-    /// Refuses where somebody uses what would be lost; see [`lost`].
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY`, naming everything that is in use, with sizes.
-    pub fn check_unused(&self, ctx: &Ctx, lost: &[Range<u64>]) -> Result<()> {
-        in_use::check(ctx, &self.path, lost)?;
-        // The kernel also knows of uses that no table shows, such as those of other namespaces.
-        let is_all = lost.iter().any(|range| range.start == 0 && range.end >= self.size);
-        if self.is_device && is_all {
-            let flags = OFlags::EXCL.bits().cast_signed();
-            if let Err(err) = fs::OpenOptions::new().read(true).custom_flags(flags).open(&self.path)
-                && Errno::from_io_error(&err) == Some(Errno::BUSY)
-            {
-                return Err(err).context(|| {
-                    format!("'{}' is in use by somebody, refusing", self.path.display())
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes the nodes of all old partitions away; for disks that start from scratch, before the
-    /// first byte is wiped.
-    ///
-    /// DIFFERS: the peer wipes first and then finds the kernel unwilling.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` where one is in use; then all are still there.
-    pub fn forget_partitions(&self, ctx: &Ctx) -> Result<()> {
-        in_use::forget_partitions(ctx, &*self.disk, &self.path)
-    }
-
     /// Writing begins: an image file that has grown keeps its size from here on, because what is
     /// written may depend on it. A new one is still removed if the run fails.
     pub fn begin(&mut self) {
-        if let Guard(Some(Undo::Shrink(..))) = self.guard {
-            self.guard.0 = None;
+        if !self.is_created {
+            self.keep();
         }
     }
 
     /// The run has succeeded: a new file stays, too.
     pub fn keep(&mut self) {
-        self.guard.0 = None;
+        if let Some(guard) = self.guard.take() {
+            guard.keep();
+        }
     }
 
     /// The disk, to show its partitions by.
     pub fn path(&self) -> &Path {
         &self.path
     }
-}
-
-/// The bytes of the disk that a plan destroys, and which therefore nobody may use: everything where
-/// it starts from scratch, else what becomes a partition. `removed` is what a factory reset
-/// deletes.
-pub fn lost(plan: &Plan, removed: &[Range<u64>]) -> Vec<Range<u64>> {
-    if plan.disk.is_from_scratch {
-        return std::iter::once(0..plan.disk.size).collect();
-    }
-    let made = plan.partitions.iter().filter(|partition| partition.is_made());
-    made.map(|partition| partition.offset..partition.offset + partition.size)
-        .chain(removed.iter().cloned())
-        .collect()
 }
 
 /// True if what is marked for it is to be deleted: `--factory-reset=`, or in the initrd what the

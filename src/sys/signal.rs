@@ -1,6 +1,7 @@
 //! Signal dispositions, which the standard library sets but does not let go of.
 #![allow(unsafe_code, reason = "sigaction(2)")]
 
+use std::io::{self, PipeWriter, Read as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -36,6 +37,52 @@ pub fn stop_by_flag(flag: &Arc<AtomicBool>) {
 extern "C" fn stop(_: i32) {
     if let Some(flag) = STOP.get() {
         flag.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Where the handler of [`before_end`] writes to.
+static WAKE: OnceLock<PipeWriter> = OnceLock::new();
+
+/// Calls this when a SIGINT, SIGTERM or SIGHUP comes, and only then lets it end the process; a
+/// second one ends it at once. Those that are ignored stay so. Programs that are started do not
+/// take part.
+///
+/// # Errors
+///
+/// No pipe or thread could be made; signals end the process as ever.
+pub fn before_end(call: fn()) -> io::Result<()> {
+    let (mut reader, writer) = io::pipe()?;
+    WAKE.get_or_init(|| writer);
+    std::thread::Builder::new().spawn(move || {
+        let mut number = [0];
+        if reader.read_exact(&mut number).is_ok()
+            && let Ok(signal) = Signal::try_from(i32::from(number[0]))
+        {
+            call();
+            // The handler is gone already.
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), signal);
+        }
+    })?;
+    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
+    let action = SigAction::new(SigHandler::Handler(wake), flags, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        // SAFETY: the handler does nothing but load a pointer and write a byte, both of which
+        // may be done in one.
+        if let Ok(old) = unsafe { sigaction(signal, &action) }
+            && matches!(old.handler(), SigHandler::SigIgn)
+        {
+            // SAFETY: it is the disposition that was there.
+            let _ = unsafe { sigaction(signal, &old) };
+        }
+    }
+    Ok(())
+}
+
+extern "C" fn wake(signal: i32) {
+    if let Some(pipe) = WAKE.get() {
+        // All signals have numbers below 65.
+        let number = u8::try_from(signal).unwrap_or_default();
+        let _ = rustix::io::write(pipe, &[number]);
     }
 }
 

@@ -231,12 +231,27 @@ fn usable(table: &Table) -> Range<u64> {
 pub(super) fn in_use(ctx: &Ctx, plan: &Plan, target: &Target) -> Result<()> {
     if plan.disk.is_from_scratch {
         let whole = 0..u64::MAX;
-        return refuse_users(ctx, target, std::slice::from_ref(&whole));
+        refuse_users(ctx, target, std::slice::from_ref(&whole))?;
+        return refuse_owner(target);
     }
     let made = plan.partitions.iter().filter(|partition| partition.is_made());
     let lost: Vec<Range<u64>> =
         made.map(|partition| partition.offset..partition.offset + partition.size).collect();
     refuse_users(ctx, target, &lost)
+}
+
+/// The kernel also knows of uses that no table shows, such as those of other namespaces.
+fn refuse_owner(target: &Target) -> Result<()> {
+    if !target.is_device {
+        return Ok(());
+    }
+    let flags = OFlags::EXCL.bits().cast_signed();
+    match File::options().read(true).custom_flags(flags).open(&target.path) {
+        Err(err) if Errno::from_io_error(&err) == Some(Errno::BUSY) => Err(err)
+            .context(|| format!("Disk '{}' is in use by somebody, refusing", target.path.display()))
+            .map_err(|err| err.hint("Nothing was written.")),
+        _ => Ok(()),
+    }
 }
 
 /// Refuses where one of these ranges of the disk is in use.

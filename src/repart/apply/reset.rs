@@ -1,8 +1,8 @@
 //! Factory reset: marked partitions go, and come back empty.
 
-use super::{Observer, Phase, check, wipe};
+use super::{Observer, Phase, check};
 use crate::ctx::Ctx;
-use crate::disk;
+use crate::disk::{self, in_use};
 use crate::error::{Context as _, Result};
 use crate::log::NOTICE;
 use crate::repart::members;
@@ -72,7 +72,7 @@ pub fn factory_reset(
 ///
 /// # Errors
 ///
-/// The kernel keeps one of the partitions, or the table cannot be written.
+/// The kernel keeps one of the partitions, in which case it keeps all; or the table cannot be written.
 pub(super) fn carry_out(ctx: &Ctx, target: &mut Target, observer: &dyn Observer) -> Result<()> {
     let Some(table) = target.table.clone().filter(|_| !target.removed.is_empty()) else {
         return Ok(());
@@ -81,8 +81,9 @@ pub(super) fn carry_out(ctx: &Ctx, target: &mut Target, observer: &dyn Observer)
     let removed = std::mem::take(&mut target.removed);
     for number in &removed {
         log::info!("Removing partition {} for factory reset.", number.saturating_sub(1));
-        wipe::retry(ctx, &|| target.disk.remove_partition(*number)).context(|| failed(*number))?;
     }
+    let is_meant = |number| removed.contains(&number);
+    in_use::forget_partitions(ctx, &*target.disk, &target.path, &is_meant)?;
     observer.phase(Phase::WritingTable, None, None);
     target.begin();
     disk::table::write(&*target.disk, &target.path, &table)?;

@@ -4,12 +4,10 @@ use rustix::io::Errno;
 
 use super::{Job, Phase, number};
 use crate::ctx::Ctx;
-use crate::disk;
+use crate::disk::{self, in_use};
 use crate::error::{Context as _, Error, Result};
 use crate::repart::model::PartitionPlan;
 
-/// LIMIT: highest number of a partition that the kernel may know of another table.
-const NODES_MAX: u32 = 256;
 /// How often the kernel is asked to forget a partition, and how long we wait in between: the device
 /// manager may be looking at it.
 const ATTEMPTS: u32 = 20;
@@ -46,16 +44,7 @@ pub(super) fn all(job: &Job<'_>) -> Result<()> {
 ///
 /// DIFFERS: the peer wipes first and fails when it adds partitions of the same numbers.
 fn forget_nodes(job: &Job<'_>) -> Result<()> {
-    if !job.disk().has_partition_nodes() {
-        return Ok(());
-    }
-    for number in 1..=NODES_MAX {
-        retry(job.ctx, &|| job.disk().remove_partition(number)).context(|| {
-            let node = disk::partition_path(&job.plan.disk.path, number);
-            format!("Failed to make the kernel forget '{}'", node.display())
-        })?;
-    }
-    Ok(())
+    in_use::forget_partitions(job.ctx, job.disk(), &job.plan.disk.path, &|_| true)
 }
 
 /// Tries again while something is busy.
