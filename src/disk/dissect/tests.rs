@@ -97,9 +97,16 @@ fn policies_say_what_is_used_and_what_has_to_be_there() {
     }
     let err = roles(&parts, "-").unwrap_err();
     assert!(err.to_string().ends_with(": No root partition discovered."), "{err}");
-    for policy in ["foo", "foo=open", "root=open:root=open", "root=x", "root=ext4", ":"] {
+    for (policy, why) in [
+        ("foo", "Failed to parse image policy"),
+        ("foo=open", "Unknown partition type in image policy"),
+        ("root=open:root=open", "Failed to parse image policy"),
+        ("root=x", "Unknown partition policy flag in image policy"),
+        ("root=ext4", "Failed to parse image policy"),
+        (":", "Failed to parse image policy"),
+    ] {
         let err = Policy::parse(policy).unwrap_err();
-        assert_eq!(err.to_string(), format!("Failed to parse image policy: {policy}"));
+        assert_eq!(err.to_string(), format!("{why}: {policy}"));
     }
 }
 
