@@ -15,6 +15,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -373,23 +374,30 @@ fn a_run_that_is_interrupted_leaves_nothing_behind() {
         write(
             top,
             "bin/mksquashfs",
-            "#!/bin/sh\ncase $1 in -*) exit 0;; esac\necho at it >&2\nread -r line <fifo\n",
+            "#!/bin/sh\ncase $1 in -*) exit 0;; esac\necho at it $$ >&2\nread -r line <fifo\n",
         );
         fs::set_permissions(top.join("bin/mksquashfs"), fs::Permissions::from_mode(0o755)).unwrap();
         assert!(Command::new("mkfifo").arg(top.join("fifo")).status().unwrap().success());
         let mut command = creating(top);
         command.arg("--copy-source=.").env("PATH", format!("{}/bin:/usr/bin:/bin", top.display()));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains("at it")));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let line = lines.map(std::io::Result::unwrap).find(|line| line.starts_with("at it "));
+        let stat = format!("/proc/{}/stat", &line.unwrap()[6..]);
         assert_eq!(names(top), ["bin", "defs", "disk.raw", "fifo", "tmp"]);
         assert_eq!(names(&top.join("tmp")).len(), 2);
-        let kill =
-            Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status();
+        // Twice, as timeout(1) does.
+        let id = child.id().to_string();
+        let kill = Command::new("kill").args([&format!("-{signal}"), &id, &id]).status();
         assert!(kill.unwrap().success());
         let status = child.wait().unwrap();
-        // Lets go of the program.
-        fs::write(top.join("fifo"), "\n").unwrap();
+        // So is the program, whether or not anybody has taken note.
+        let is_running = || fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let since = Instant::now();
+        while is_running() {
+            assert!(since.elapsed() < Duration::from_secs(20), "{stat}");
+            std::thread::yield_now();
+        }
         assert_eq!(status.signal(), Some(number));
         assert_eq!(names(top), ["bin", "defs", "fifo", "tmp"]);
         assert_eq!(names(&top.join("tmp")), ["other"]);

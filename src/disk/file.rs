@@ -250,6 +250,9 @@ impl Disk for FileDisk {
         }
         let old = self.size_bytes();
         if size_bytes > old {
+            if i64::try_from(size_bytes).is_err() {
+                return Err(Errno::FBIG.into());
+            }
             self.file.set_len(size_bytes)?;
             if is_allocated {
                 let flags = rustix::fs::FallocateFlags::empty();
@@ -361,6 +364,8 @@ mod tests {
         assert!(disk.write_bulk(8192, b"a").is_err());
         assert!(disk.zero(4096, 4097).is_err());
         assert!(disk.write_at(u64::MAX, b"a").is_err());
+        let err = disk.grow(u64::MAX, false).unwrap_err();
+        assert_eq!(err.raw_os_error(), Some(Errno::FBIG.raw_os_error()));
         assert_eq!(image.as_file().metadata().unwrap().len(), 8192);
     }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::Files;
 
 /// Undoes something when it is dropped, best effort.
@@ -19,6 +21,7 @@ enum What {
     Remove(PathBuf),
     Shrink(PathBuf, u64),
     Restore(PathBuf, Vec<u8>),
+    End(u32),
 }
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -34,6 +37,10 @@ impl What {
         match self {
             Self::Remove(path) => drop(Files::default().remove(&path)),
             Self::Restore(path, bytes) => drop(fs::write(path, bytes)),
+            Self::End(process) => {
+                let process = i32::try_from(process).ok().and_then(Pid::from_raw);
+                let _ = process.map(|process| kill_process(process, Signal::KILL));
+            }
             Self::Shrink(path, size) => {
                 if let Ok(file) = OpenOptions::new().write(true).open(path) {
                     let _ = file.set_len(size);
@@ -65,6 +72,11 @@ impl Undo {
         Self::new(What::Restore(path, bytes))
     }
 
+    /// Ends a child process; to be kept as soon as it has been waited for.
+    pub fn end(process: u32) -> Self {
+        Self::new(What::End(process))
+    }
+
     /// All is well, nothing is undone.
     pub fn keep(self) {
         all().remove(&self.0);
@@ -73,8 +85,9 @@ impl Undo {
 
 impl Drop for Undo {
     fn drop(&mut self) {
-        let what = all().remove(&self.0);
-        if let Some(what) = what {
+        // With the lock: who ends the process waits until it is done.
+        let mut all = all();
+        if let Some(what) = all.remove(&self.0) {
             what.undo();
         }
     }

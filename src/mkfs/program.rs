@@ -12,6 +12,7 @@ use rustix::fs::{Access, access};
 use super::Spec;
 use crate::ctx::Ctx;
 use crate::error::{Context as _, Error, Result};
+use crate::fs::undo::Undo;
 
 /// LIMIT: lines of a failed program in the error, and bytes they are taken from.
 const LAST_LINES: usize = 5;
@@ -111,8 +112,11 @@ pub(super) fn run(ctx: &Ctx, program: &Path, words: &[OsString]) -> Result<()> {
     let mut child = command.spawn().context(failed)?;
     // Our copies of its end of the pipe go with this.
     drop(command);
+    let undo = Undo::end(child.id());
     let last = pass_on(&mut ours);
-    let status = child.wait().context(failed)?;
+    let status = child.wait().context(failed);
+    undo.keep();
+    let status = status?;
     if status.success() {
         return Ok(());
     }

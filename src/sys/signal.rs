@@ -43,9 +43,9 @@ extern "C" fn stop(_: i32) {
 /// Where the handler of [`before_end`] writes to.
 static WAKE: OnceLock<PipeWriter> = OnceLock::new();
 
-/// Calls this when a SIGINT, SIGTERM or SIGHUP comes, and only then lets it end the process; a
-/// second one ends it at once. Those that are ignored stay so. Programs that are started do not
-/// take part.
+/// Calls this when a SIGINT, SIGTERM or SIGHUP comes, and only then lets it end the process; those
+/// that come meanwhile do nothing, for timeout(1) sends each twice. Those that are ignored stay so.
+/// Programs that are started do not take part.
 ///
 /// # Errors
 ///
@@ -59,12 +59,13 @@ pub fn before_end(call: fn()) -> io::Result<()> {
             && let Ok(signal) = Signal::try_from(i32::from(number[0]))
         {
             call();
-            // The handler is gone already.
+            // SAFETY: the default disposition runs no code of ours.
+            let _ = unsafe { self::signal(signal, SigHandler::SigDfl) };
             let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), signal);
         }
     })?;
-    let flags = SaFlags::SA_RESETHAND | SaFlags::SA_RESTART;
-    let action = SigAction::new(SigHandler::Handler(wake), flags, SigSet::empty());
+    let handler = SigHandler::Handler(wake);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler does nothing but load a pointer and write a byte, both of which
         // may be done in one.
