@@ -24,6 +24,9 @@ pub(super) struct Job<'a> {
 /// Block size of ext2 and its successors, in bytes.
 const EXT_BLOCK: u64 = 4096;
 
+/// The block of an erofs where nothing is said.
+const EROFS_BLOCK: u32 = 4096;
+
 impl Job<'_> {
     /// All words behind the name of the program.
     pub(super) fn arguments(&self, ctx: &Ctx) -> Vec<OsString> {
@@ -133,6 +136,9 @@ impl Job<'_> {
             let level = compression.level.as_ref().map(|level| format!(",level={level}"));
             let level = level.unwrap_or_default();
             words.say(&[&format!("-z{}{level}", compression.algorithm)]);
+        }
+        if self.spec.sector_size != EROFS_BLOCK {
+            words.say(&[&format!("-b{}", self.spec.sector_size)]);
         }
     }
 
@@ -255,6 +261,13 @@ mod tests {
                  default:/b"
             )
         );
+    }
+
+    #[test]
+    fn an_erofs_has_blocks_of_the_size_of_sectors() {
+        let small = |spec: &mut Spec| spec.sector_size = 512;
+        assert!(words("erofs", small, None).ends_with(" -b512 /node /tree"));
+        assert!(!words("erofs", |_| (), None).contains(" -b"));
     }
 
     #[test]
