@@ -13,11 +13,14 @@ pub(crate) const PEER: &str = "systemd 262";
 /// Every feature a build may have, with a plus or a minus as in the peer's list.
 pub(crate) const FEATURES: &[&str] = &[
     if cfg!(feature = "imds") { "+IMDS" } else { "-IMDS" },
+    if cfg!(feature = "luks") { "+LUKS" } else { "-LUKS" },
     if cfg!(feature = "openpgp") { "+OPENPGP" } else { "-OPENPGP" },
+    if cfg!(feature = "repart") { "+REPART" } else { "-REPART" },
     if cfg!(feature = "tls") { "+TLS" } else { "-TLS" },
     if cfg!(feature = "update") { "+UPDATE" } else { "-UPDATE" },
     if cfg!(feature = "varlinkctl") { "+VARLINKCTL" } else { "-VARLINKCTL" },
     if cfg!(feature = "vercmp") { "+VERCMP" } else { "-VERCMP" },
+    if cfg!(feature = "verity-sign") { "+VERITY-SIGN" } else { "-VERITY-SIGN" },
 ];
 
 /// Prints the release and the features, one line each.
