@@ -442,3 +442,34 @@ fn an_fstab_for_a_disk_that_is_refused_does_not_stay() {
         assert_eq!(fs::read_to_string(top.join("tmp/etc/old")).unwrap(), "# mine\n");
     }
 }
+
+#[test]
+fn a_root_hash_does_not_depend_on_what_was_on_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let top = dir.path();
+    write(top, "tmp/other", "");
+    let set = "VerityMatchKey=r\nSizeMinBytes=1M\nSizeMaxBytes=1M\n";
+    let data = "[Partition]\nType=root\nFormat=squashfs\nCopyFiles=/defs:/\nVerity=data\n";
+    write(top, "defs/10.conf", &format!("{data}{set}"));
+    write(top, "defs/20.conf", &format!("[Partition]\nType=root-verity\nVerity=hash\n{set}"));
+    // Its file systems are always the same, and much smaller than their partition.
+    let program = "#!/bin/sh\ncase $1 in -*) exit 0;; esac\nprintf %4096s full >$2\n";
+    write(top, "bin/mksquashfs", program);
+    fs::set_permissions(top.join("bin/mksquashfs"), fs::Permissions::from_mode(0o755)).unwrap();
+    let root_hash = |before: u8| {
+        fs::write(top.join("disk.raw"), vec![before; 8 << 20]).unwrap();
+        let mut command = Command::new(SLIPWAY);
+        command.arg("systemd-repart").current_dir(top).stdin(Stdio::null());
+        command.env("PATH", format!("{}/bin:/usr/bin:/bin", top.display()));
+        command.env("TMPDIR", top.join("tmp"));
+        command.args(["--dry-run=no", "--empty=force", "--discard=no", "--copy-source=."]);
+        command.args(["--seed=0123456789abcdef0123456789abcdef", "--definitions=defs"]);
+        let output = command.args(["--json=short", "disk.raw"]).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let rows: Value = serde_json::from_slice(&output.stdout).expect(&told);
+        rows[0]["roothash"].as_str().unwrap().to_owned()
+    };
+    let blank = root_hash(0);
+    assert_eq!(blank.len(), 64);
+    assert_eq!(root_hash(0xaa), blank);
+}

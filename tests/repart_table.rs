@@ -284,6 +284,27 @@ fn the_kernel_learns_of_single_partitions_before_there_is_a_table() {
 }
 
 #[test]
+fn a_device_that_cannot_be_written_is_not_opened_for_that() {
+    let test = "a_device_that_cannot_be_written_is_not_opened_for_that";
+    if !is_root() {
+        println!("SKIP {test}: not root");
+        return;
+    }
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(8 * MIB).unwrap();
+    let path = image.path().to_str().unwrap();
+    let Some(node) = run(&["losetup", "--find", "--show", "--read-only", path]) else {
+        println!("SKIP {test}: no loop devices");
+        return;
+    };
+    let device = Loop { node, image };
+    let open = |access| FileDisk::open(Path::new(&device.node), access);
+    let err = open(Access::Write).err().unwrap();
+    assert_eq!(err.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    assert!(open(Access::Read).is_ok());
+}
+
+#[test]
 fn a_mounted_partition_refuses_its_disk_and_its_image() {
     let test = "a_mounted_partition_refuses_its_disk_and_its_image";
     if !has_tool(test, "mkfs.ext4") {

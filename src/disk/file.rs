@@ -50,6 +50,10 @@ impl FileDisk {
         if !is_device && !file.metadata()?.is_file() {
             return Err(Errno::NOTBLK.into());
         }
+        // Some drivers let it be opened, and only refuse to be written to.
+        if is_device && access == Access::Write && blk::is_read_only(&file)? {
+            return Err(Errno::ROFS.into());
+        }
         let size = if is_device { blk::size_bytes(&file)? } else { file.metadata()?.len() };
         let sector_size =
             if is_device { blk::sector_size_bytes(&file)? } else { sniff_sector_size(&file, size) };

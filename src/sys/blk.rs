@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use rustix::ioctl::{NoArg, Opcode, Setter, Updater, ioctl, opcode};
 
+const BLKROGET: Opcode = opcode::none(0x12, 94);
 const BLKRRPART: Opcode = opcode::none(0x12, 95);
 const BLKFLSBUF: Opcode = opcode::none(0x12, 97);
 // Declared in the kernel with size_t, but the value is always 64 bits wide.
@@ -23,6 +24,15 @@ pub fn size_bytes(device: impl AsFd) -> io::Result<u64> {
     // SAFETY: BLKGETSIZE64 stores one u64 at the address it is given; `size` outlives the call.
     unsafe { ioctl(device, Updater::<BLKGETSIZE64, u64>::new(&mut size))? };
     Ok(size)
+}
+
+/// True if nothing can be written to the device, however it was opened.
+pub fn is_read_only(device: impl AsFd) -> io::Result<bool> {
+    let mut is_read_only = 0_u32;
+    // SAFETY: BLKROGET stores one 32-bit number at the address it is given, which outlives the
+    // call.
+    unsafe { ioctl(device, Updater::<BLKROGET, u32>::new(&mut is_read_only))? };
+    Ok(is_read_only != 0)
 }
 
 /// Logical sector size of the device in bytes.

@@ -72,6 +72,10 @@ impl Filling<'_, '_> {
         log::info!("Formatting future partition {number}.");
         let failed = || format!("Failed to format partition {number}");
         let window = window(job, partition, spec.sector_size)?;
+        if partition.siblings.hash.is_some() && !job.medium.is_blank {
+            // All of the partition is hashed; what was there before must not count.
+            window.zero(0, window.size_bytes()).context(failed)?;
+        }
         let mut make = |disk: &dyn Disk| mkfs::make(job.ctx, &spec, disk).context(failed);
         let volume = self.volume(index);
         inside(partition, volume, &window, &mut make)?;
