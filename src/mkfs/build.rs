@@ -183,16 +183,32 @@ fn fill_mounted(ctx: &Ctx, spec: &Spec, tree: &Tree, work: &Work, device: &Path)
     Ok(())
 }
 
+/// What `mkfs.erofs` is to be asked for. DIFFERS: nothing where it is older than 1.6 and makes blocks
+/// of 4096 bytes only; the peer fails then.
+fn erofs_block_size(ctx: &Ctx, spec: &Spec) -> Result<Option<u32>> {
+    const USUAL: u32 = 4096;
+    if spec.file_system != "erofs" || spec.sector_size == USUAL {
+        return Ok(None);
+    }
+    Ok(knows_block_size(&program::help(ctx, spec)?).then_some(spec.sector_size))
+}
+
+/// True if `mkfs.erofs --help` has an option for the block size.
+fn knows_block_size(help: &str) -> bool {
+    help.lines().any(|line| line.trim_start().starts_with("-b#"))
+}
+
 /// Runs the program, with a directory of what goes in.
 fn run(ctx: &Ctx, spec: &Spec, work: &Work, place: Place<'_>) -> Result<()> {
     let Some(program) = find(ctx, &spec.file_system)? else {
         return Err(Error::new(format!("No program makes {}.", spec.file_system)));
     };
     let (kind, shown) = (&spec.file_system, place.node.display());
+    let block_size = erofs_block_size(ctx, spec)?;
     let start = |tree: Option<&Path>| {
         log::info!("Formatting {shown} as {kind}");
         let Place { node, range, shrinks } = place;
-        let words = Job { spec, tree, node, range, shrinks }.arguments(ctx);
+        let words = Job { spec, tree, node, range, shrinks, block_size }.arguments(ctx);
         program::run(ctx, &program, &words)
     };
     let empty = Tree::plan(super::tree::Request { root: "/".into(), ..Default::default() })?;
@@ -376,5 +392,18 @@ pub(super) fn cannot_populate(spec: &Spec) -> Error {
              and loop devices.",
         ),
         _ => error.hint("It needs root, loop devices and --offline=no or auto."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_mkfs_erofs_is_not_asked_for_a_block_size() {
+        // erofs-utils 1.9 and 1.5.
+        assert!(knows_block_size("usage:\n -b#   set block size to # (# = page size by default)"));
+        assert!(!knows_block_size("usage:\n -d#   set output message level to # (maximum 9)"));
+        assert!(!knows_block_size(""));
     }
 }
