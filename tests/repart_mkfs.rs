@@ -202,8 +202,15 @@ fn contents_come_back_whether_bound_or_copied() {
             // mkfs.btrfs refuses an identity that it remembers.
             spec.uuid = Uuid::from_bytes(ctx().random());
             let uuid = spec.uuid.to_string();
-            if !has(kind) || (is_offline.is_some() && mkfs::check(&ctx(), &spec).is_err()) {
-                println!("SKIP repart_mkfs: {kind} cannot be filled, offline {is_offline:?}");
+            if !has(kind) {
+                println!("SKIP repart_mkfs: there is no mkfs of {kind}");
+                continue;
+            }
+            if is_offline.is_some()
+                && let Err(err) = mkfs::check(&ctx(), &spec)
+            {
+                // An old mkfs.xfs takes no directory; that is found before anything is written.
+                assert!(kind == "xfs" && err.to_string().contains("xfs"), "{kind}: {err}");
                 continue;
             }
             let image = image(dir.path(), &spec).unwrap();

@@ -16,6 +16,7 @@ use std::fs;
 use std::os::unix::fs::{FileExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use slipway::crypto::hash::sha256;
@@ -455,6 +456,9 @@ fn definitions_are_masked_and_dropped_into() {
     case.play();
 }
 
+/// mkfs.btrfs refuses an identity that some other device has just then.
+static ALONE: Mutex<()> = Mutex::new(());
+
 const MAKERS: [&str; 3] = ["mkfs.ext4", "mkfs.btrfs", "mkfs.xfs"];
 
 fn has_makers(name: &'static str, makers: &[&str]) -> Option<Case> {
@@ -470,6 +474,7 @@ fn has_makers(name: &'static str, makers: &[&str]) -> Option<Case> {
 
 #[test]
 fn file_systems_have_derived_identities() {
+    let _alone = ALONE.lock();
     let Some(case) = has_makers("33-format", &MAKERS) else { return };
     case.play();
     case.probe();
@@ -477,6 +482,7 @@ fn file_systems_have_derived_identities() {
 
 #[test]
 fn file_systems_made_through_loop_devices_are_the_same() {
+    let _alone = ALONE.lock();
     if !rustix::process::geteuid().is_root() {
         println!("SKIP repart_vector_34-format-online: loop devices need root");
         return;
@@ -528,6 +534,7 @@ fn the_hash_tree_of_known_blocks_is_the_recorded_one() {
 
 #[test]
 fn fstab_and_crypttab_are_written() {
+    let _alone = ALONE.lock();
     let Some(case) = has_makers("37-fstab-crypttab", &MAKERS[..2]) else { return };
     fs::create_dir_all(case.path("r/etc")).unwrap();
     case.play();
@@ -559,6 +566,7 @@ fn encrypted_partitions_have_the_recorded_headers() {
 
 #[test]
 fn file_systems_are_as_small_as_they_can_be() {
+    let _alone = ALONE.lock();
     let Some(case) = has_makers("42-minimize-guess", &["mkfs.ext4", "mksquashfs", "mkfs.btrfs"])
     else {
         return;
