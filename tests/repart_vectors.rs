@@ -643,3 +643,51 @@ fn broken_definitions_are_refused_as_recorded() {
     }
     assert!(count > 20, "{count}");
 }
+
+#[test]
+fn file_systems_say_where_they_belong_as_those_of_the_peer() {
+    let Some(case) = has_makers("33-format", &["mkfs.ext4", "debugfs"]) else { return };
+    fs::remove_dir_all(case.path("repart.d")).unwrap();
+    fs::create_dir(case.path("repart.d")).unwrap();
+    let verity = "VerityMatchKey=k\nVerity";
+    for (name, text) in [
+        (
+            "1.conf",
+            format!(
+                "Type=root\nFormat=ext4\n{verity}=data\nLabel=zz\nMountPoint=/b\n\
+                 MountPoint=/a:ro\nSizeMaxBytes=64M\n"
+            ),
+        ),
+        ("2.conf", format!("Type=root-verity\n{verity}=hash\nLabel=aa\nSizeMaxBytes=2M\n")),
+        ("3.conf", "Type=home\nFormat=ext4\nLabel=hh\nSizeMaxBytes=32M\n".to_owned()),
+    ] {
+        fs::write(case.path("repart.d").join(name), format!("[Partition]\n{text}")).unwrap();
+    }
+    let done = case.repart(&[
+        "--definitions=repart.d",
+        "--empty=create",
+        "--size=150M",
+        "--dry-run=no",
+        "--offline=yes",
+        "--split=yes",
+        "--seed=0123456789abcdef0123456789abcdef",
+        "disk.raw",
+    ]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let attribute = |image: &str, name: &str| {
+        let request = format!("ea_get -f /dev/stdout / user.validatefs.{name}");
+        let mut debugfs = Command::new("debugfs");
+        debugfs.args(["-R", &request, image]).current_dir(case.dir.path());
+        String::from_utf8(debugfs.output().unwrap().stdout).unwrap()
+    };
+    // What the peer writes for these definitions.
+    let root = "disk.root-x86-64.raw";
+    assert_eq!(attribute(root, "gpt_label"), "aa\0zz\0");
+    assert_eq!(
+        attribute(root, "gpt_type_uuid"),
+        "2c7357ed-ebd2-46d9-aec1-23d437ec2bf5\x004f68bce3-e8cd-4db1-96e7-fbcaf984b709\0"
+    );
+    assert_eq!(attribute(root, "mount_point"), "/b\0/a\0");
+    assert_eq!(attribute("disk.home.raw", "gpt_label"), "hh\0");
+    assert_eq!(attribute("disk.home.raw", "mount_point"), "/home\0");
+}

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use super::model::{Definition, FileLists, Options, PartitionPlan, Plan};
+use super::model::{Definition, FileLists, Options, PartitionPlan, Plan, Siblings};
 use crate::ctx::Ctx;
 use crate::error::{Error, Result};
 use crate::format::gpt::types;
@@ -86,7 +86,7 @@ fn request(
         mount_points: other_mount_points(plan, partition.type_uuid),
         directories: subvolumes.chain(files.make_directories.iter().cloned()).collect(),
         symlinks: files.make_symlinks.clone(),
-        root_xattrs: root_xattrs(partition, definition),
+        root_xattrs: root_xattrs(plan, partition, definition),
         epoch: epoch(ctx)?,
     })
 }
@@ -106,21 +106,42 @@ fn is_root(type_uuid: Uuid) -> bool {
 }
 
 /// What lets systemd-validatefs@.service see that a file system is where it belongs: lists, each
-/// item with a NUL behind it.
-fn root_xattrs(partition: &PartitionPlan, definition: &Definition) -> BTreeMap<OsString, Vec<u8>> {
+/// item with a NUL behind it. A Verity set is found through any of its partitions, so all of them
+/// are in the lists; configured mount points stand instead of the usual ones.
+fn root_xattrs(
+    plan: &Plan,
+    partition: &PartitionPlan,
+    definition: &Definition,
+) -> BTreeMap<OsString, Vec<u8>> {
     let mut xattrs = BTreeMap::new();
-    if definition.adds_validate_fs {
-        let mut set = |name: &str, items: &[&str]| {
-            let value: Vec<u8> =
-                items.iter().flat_map(|item| [item, "\0"]).flat_map(str::bytes).collect();
-            xattrs.insert(OsString::from(format!("user.validatefs.{name}")), value)
-        };
-        set("gpt_label", &[&partition.label]);
-        set("gpt_type_uuid", &[&partition.type_uuid.to_string()]);
-        let places = types::mount_points(partition.type_uuid);
-        if !places.is_empty() {
-            set("mount_point", places);
-        }
+    if !definition.adds_validate_fs {
+        return xattrs;
+    }
+    let mut set = |name: &str, items: &[String]| {
+        let value = items.iter().flat_map(|item| [item.as_bytes(), b"\0"]).flatten().copied();
+        xattrs.insert(OsString::from(format!("user.validatefs.{name}")), value.collect());
+    };
+    let Siblings { data, hash, signature } = partition.siblings;
+    let others = [data, hash, signature].into_iter().flatten();
+    let others = others.filter_map(|index| plan.partitions.get(index));
+    let set_members: Vec<&PartitionPlan> = std::iter::once(partition).chain(others).collect();
+    let sorted = |item: &dyn Fn(&PartitionPlan) -> String| {
+        let mut items: Vec<String> = set_members.iter().map(|member| item(member)).collect();
+        items.sort();
+        items.dedup();
+        items
+    };
+    set("gpt_label", &sorted(&|member| member.label.clone()));
+    set("gpt_type_uuid", &sorted(&|member| member.type_uuid.to_string()));
+    let configured = definition.mount_points.iter();
+    let mut places: Vec<String> =
+        configured.map(|mount| mount.place.display().to_string()).collect();
+    if places.is_empty() {
+        let usual = types::mount_points(partition.type_uuid);
+        places = usual.iter().map(|place| (*place).to_owned()).collect();
+    }
+    if !places.is_empty() {
+        set("mount_point", &places);
     }
     xattrs
 }
