@@ -31,7 +31,7 @@ pub(super) fn list_tpms(app: &App) -> Result<u8> {
     let mut names: Vec<_> = fs::read_dir(app.ctx.sys("class/tpmrm"))
         .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
         .unwrap_or_default();
-    names.sort();
+    names.sort_unstable();
     for name in names {
         let device = app.ctx.sys("class/tpmrm").join(&name).join("device/device");
         let last = |path: std::path::PathBuf| {

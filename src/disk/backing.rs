@@ -162,7 +162,7 @@ pub fn partitions_below(ctx: &Ctx, device: (u32, u32)) -> Result<Vec<Below>> {
         });
         todo.extend(devices.map(|device| (device, layer + 1)));
     }
-    found.sort_by(|one, two| one.node.cmp(&two.node));
+    found.sort_unstable_by(|one, two| one.node.cmp(&two.node));
     found.dedup();
     Ok(found)
 }

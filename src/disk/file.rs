@@ -22,7 +22,8 @@ const BUSY_WAIT_MIN: Duration = Duration::from_millis(2);
 /// LIMIT: longest single wait; about a second in all.
 const BUSY_WAIT_MAX: Duration = Duration::from_millis(512);
 
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// How many zeros are written at once, in bytes.
+const ZEROS: usize = 64 << 10;
 
 /// A block device or an image file.
 pub struct FileDisk {
@@ -142,10 +143,11 @@ impl FileDisk {
     }
 
     fn write_zeros(&self, mut offset: u64, mut len: u64) -> io::Result<()> {
+        let zeros = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS)];
         while len > 0 {
-            let part = usize::try_from(len).unwrap_or(usize::MAX).min(ZEROS.len());
-            let (zeros, _) = ZEROS.split_at(part);
-            self.file.write_all_at(zeros, offset)?;
+            let part = usize::try_from(len).unwrap_or(usize::MAX).min(zeros.len());
+            let (some, _) = zeros.split_at(part);
+            self.file.write_all_at(some, offset)?;
             offset += part as u64;
             len -= part as u64;
         }

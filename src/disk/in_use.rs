@@ -101,7 +101,7 @@ pub fn users(ctx: &Ctx, path: &Path) -> Result<Vec<Use>> {
     let tables = Tables::read(ctx)?;
     let mut found = Vec::new();
     tables.of(path, LAYERS_MAX, &mut found)?;
-    found.sort_by(|a, b| (a.range.start, &a.node).cmp(&(b.range.start, &b.node)));
+    found.sort_unstable_by(|a, b| (a.range.start, &a.node).cmp(&(b.range.start, &b.node)));
     Ok(found)
 }
 
@@ -288,7 +288,7 @@ fn partitions_in(dir: &Path) -> Result<Vec<KernelPartition>> {
             Some(KernelPartition { number, range: start..start.checked_add(size)?, dir })
         })
         .collect();
-    found.sort_by_key(|partition| partition.number);
+    found.sort_unstable_by_key(|partition| partition.number);
     Ok(found)
 }
 
@@ -296,7 +296,7 @@ fn partitions_in(dir: &Path) -> Result<Vec<KernelPartition>> {
 fn entries(dir: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    found.sort();
+    found.sort_unstable();
     found
 }
 

@@ -413,7 +413,7 @@ mod tests {
         let mut vendors: Vec<_> = all.iter().filter_map(|row| row.vendor.clone()).collect();
         assert_eq!(all.iter().filter(|row| !row.traits.is_extension).count(), 9);
         assert!(all.iter().filter(|row| row.traits.is_extension).count() >= 12);
-        vendors.sort();
+        vendors.sort_unstable();
         vendors.dedup();
         assert_eq!(vendors.len(), all.len());
         for record in hwdb::records(TABLE) {

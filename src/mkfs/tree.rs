@@ -263,7 +263,7 @@ pub(super) fn names(path: &Path) -> Result<Vec<OsString>> {
     for entry in std::fs::read_dir(path).context(failed)? {
         names.push(entry.context(failed)?.file_name());
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -91,7 +91,7 @@ pub fn list(ctx: &Ctx, filter: &Filter) -> Result<Vec<Candidate>> {
         // A disk that goes away meanwhile is none.
         places.extend(fs::canonicalize(entry.path()));
     }
-    places.sort();
+    places.sort_unstable();
     Ok(places.iter().filter_map(|place| look(ctx, place, filter, root.as_deref())).collect())
 }
 
@@ -138,7 +138,7 @@ fn look(ctx: &Ctx, place: &Path, filter: &Filter, root: Option<&Path>) -> Option
     };
     let links = data.lines().filter_map(|line| line.strip_prefix("S:"));
     let mut symlinks: Vec<String> = links.map(|link| format!("/dev/{link}")).collect();
-    symlinks.sort();
+    symlinks.sort_unstable();
     Some(Candidate {
         node,
         symlinks,

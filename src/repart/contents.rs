@@ -127,7 +127,7 @@ fn root_xattrs(
     let set_members: Vec<&PartitionPlan> = std::iter::once(partition).chain(others).collect();
     let sorted = |item: &dyn Fn(&PartitionPlan) -> String| {
         let mut items: Vec<String> = set_members.iter().map(|member| item(member)).collect();
-        items.sort();
+        items.sort_unstable();
         items.dedup();
         items
     };

@@ -95,7 +95,7 @@ pub fn recorded(ctx: &Ctx) -> Result<Vec<Option<String>>> {
             None => {}
         }
     }
-    found.sort();
+    found.sort_unstable();
     Ok(found)
 }
 
@@ -174,7 +174,7 @@ fn links(database: &Path) -> Result<Vec<PathBuf>> {
             .context(|| format!("Failed to open install database '{}'", database.display()))?,
     };
     let mut links: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    links.sort();
+    links.sort_unstable();
     Ok(links)
 }
 

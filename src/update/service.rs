@@ -57,7 +57,7 @@ fn list_targets(call: &mut Call<'_>) -> Result<Answer> {
     for (class, directories) in IMAGES {
         let mut names: Vec<String> =
             directories.iter().flat_map(|directory| images(ctx, directory)).collect();
-        names.sort();
+        names.sort_unstable();
         names.dedup();
         targets.extend(names.into_iter().map(|name| (class, Some(name))));
     }

@@ -31,7 +31,7 @@ pub(super) fn find(members: &[Member], usable: &Range<u64>, grain: u64) -> (Vec<
         .enumerate()
         .filter_map(|(index, member)| Some((index, member.existing?)))
         .collect();
-    existing.sort_by_key(|(_, extent)| extent.number);
+    existing.sort_unstable_by_key(|(_, extent)| extent.number);
     let mut paddings = vec![0; members.len()];
     let mut areas = Vec::new();
     for (index, extent) in &existing {

@@ -209,7 +209,7 @@ fn layout(plan: &Plan, medium: &Medium<'_>) -> Result<()> {
         }
         taken.push((number, range));
     }
-    taken.sort_by_key(|(_, range)| range.start);
+    taken.sort_unstable_by_key(|(_, range)| range.start);
     for pair in taken.windows(2) {
         if let [(first, one), (second, two)] = pair
             && (one.end > two.start || first == second)

@@ -181,7 +181,7 @@ impl Job<'_> {
     /// All partitions as they lie on the disk, with their positions in the plan.
     fn in_order(&self) -> Vec<(usize, &PartitionPlan)> {
         let mut partitions: Vec<_> = self.plan.partitions.iter().enumerate().collect();
-        partitions.sort_by_key(|(_, partition)| partition.offset);
+        partitions.sort_unstable_by_key(|(_, partition)| partition.offset);
         partitions
     }
 

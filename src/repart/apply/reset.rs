@@ -21,7 +21,7 @@ fn marked(target: &Target, definitions: &[Definition]) -> Vec<crate::format::gpt
         .filter(|(definition, _)| definition.is_factory_reset)
         .filter_map(|(_, partition)| partition)
         .collect();
-    marked.sort_by_key(|partition| partition.number);
+    marked.sort_unstable_by_key(|partition| partition.number);
     marked
 }
 

@@ -135,7 +135,7 @@ mod tests {
             .into_iter()
             .map(|i| (i.version, i.state))
             .collect();
-        found.sort();
+        found.sort_unstable();
         found
     }
 

@@ -304,7 +304,7 @@ pub(super) fn choose_slot(
     });
     let mut slots: Vec<&Slot> =
         entry.target.free.iter().chain(freed).filter(|slot| is_usable(slot, room)).collect();
-    slots.sort_by_key(|slot| slot.number);
+    slots.sort_unstable_by_key(|slot| slot.number);
     let slot = match room.need_bytes {
         Some(_) => slots.iter().min_by_key(|slot| slot.size_bytes),
         None => slots.iter().min_by_key(|slot| u64::MAX - slot.size_bytes),
@@ -337,7 +337,7 @@ fn no_slot(entry: &Entry, policy: &Policy<'_>, room: Room<'_>) -> Refusal {
         };
         slots.push((slot.number, why));
     }
-    slots.sort();
+    slots.sort_unstable();
     Refusal::NoSlot {
         transfer: entry.transfer.id.clone(),
         need_bytes: room.need_bytes,

@@ -261,7 +261,7 @@ pub fn leftovers(plan: &VacuumPlan) -> Vec<PathBuf> {
     let entries = plan.clean.iter().filter_map(|directory| std::fs::read_dir(directory).ok());
     let mut found: Vec<PathBuf> =
         entries.flatten().flatten().map(|entry| entry.path()).filter(is_leftover).collect();
-    found.sort();
+    found.sort_unstable();
     found
 }
 

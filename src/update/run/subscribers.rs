@@ -75,7 +75,7 @@ fn sockets(directory: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| fs::metadata(path).is_ok_and(|m| m.file_type().is_socket()))
         .collect();
-    sockets.sort();
+    sockets.sort_unstable();
     sockets
 }
 
