@@ -101,7 +101,9 @@ struct TokenFile {
 
 /// Why an entry is of no use.
 enum Useless {
-    /// It is too old, or not there.
+    /// It is not there.
+    Missing,
+    /// It is too old.
     Quietly,
     /// It makes no sense.
     Broken(String),
@@ -110,7 +112,7 @@ enum Useless {
 impl From<io::Error> for Useless {
     fn from(err: io::Error) -> Self {
         match err.kind() {
-            ErrorKind::NotFound => Self::Quietly,
+            ErrorKind::NotFound => Self::Missing,
             _ => Self::Broken(IoText(&err).to_string()),
         }
     }
@@ -141,7 +143,7 @@ impl Cache {
         };
         match read() {
             Ok(name) => Some(name),
-            Err(Useless::Quietly) => None,
+            Err(Useless::Missing | Useless::Quietly) => None,
             Err(Useless::Broken(reason)) => {
                 let path = self.root.join("ifname");
                 log::warn!("Ignoring and removing '{}': {reason}", path.display());
@@ -181,6 +183,8 @@ impl Cache {
         let dir = self.open(ifname, false)?;
         match self.read_entry(dir.as_fd(), &name, refresh) {
             Ok(hit) => return Some(hit),
+            // Nothing is removed then: another process may have stored it just now.
+            Err(Useless::Missing) => return None,
             Err(Useless::Quietly) => {}
             Err(Useless::Broken(reason)) => {
                 log::warn!("Dropping cache entry '{name}' of {ifname}: {reason}");
@@ -274,7 +278,7 @@ impl Cache {
         };
         match read() {
             Ok(token) => return Some(token),
-            Err(Useless::Quietly) => {}
+            Err(Useless::Missing | Useless::Quietly) => {}
             Err(Useless::Broken(reason)) => {
                 log::warn!("Dropping cached token of {ifname}: {reason}");
             }
