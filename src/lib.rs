@@ -19,7 +19,7 @@
 //! - A domain plans first (`plan(inputs) -> Result<Plan, Refusal>`, pure) and applies second; the
 //!   command line, the Varlink server, a dry run and the tests are callers of the same pair.
 //! - Nothing reads `std::env`, the clock or `/proc` behind the back of [`ctx::Ctx`].
-//! - There is no global state but the log level.
+//! - There is no global state but the log level and what a signal has to undo (`fs::undo`).
 #![warn(rustdoc::broken_intra_doc_links)]
 
 pub mod condition;
